@@ -1,0 +1,539 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "numpy>=2", "tyro", "tensorboard", "tqdm",
+#                 "imageio-ffmpeg"]
+# ///
+"""PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), for continuous actions.
+
+On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) tells how much better than expected an action was.
+
+    maximise E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)],  ρ = π(a|s) / π_old(a|s),  A = Σ (γλ)ᵏ δ,  δ = r + γ V(s′) − V(s)
+
+Over a2c.py, one idea: the ratio ρ, clipped [PPO-1, PPO-2], allows many updates from the same rollout [PPO-3].
+[PG] [AC] [GAE] [PPO] are the steps of the derivation.
+Run `python ppo_continuous.py --env-id HalfCheetah-v5`; `--help` lists the options. Sections 1 to 5 are the algorithm.
+"""
+import contextlib, copy, csv, ctypes.util, dataclasses, functools, importlib.metadata, io, json, math, multiprocessing
+import os, platform, re, shutil, signal, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import gymnasium as gym
+import imageio.v2 as imageio
+import mujoco
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+# ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass
+class Args:
+    env_id: str = "HalfCheetah-v5"  # Gymnasium task with Box observations and actions
+    seed: int = 1  # of networks, environments and noise
+    total_timesteps: int = 1_000_000  # environment steps, all environments together
+    num_envs: int = 8  # environments that step together
+    vectorization: Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    num_threads: int = 1  # processor threads of PyTorch
+    compile: bool = False  # torch.compile the losses
+    eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
+    eval_episodes: int = 10  # episodes an evaluation
+    checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only after evaluations
+    run_dir: Path | None = None  # the run's folder; None: runs/{env_id}__{script}__{seed}__{time}
+    resume: Path | None = None  # a run's folder: go on with it, exactly; a larger --total-timesteps extends it
+    evaluate: Path | None = None  # a run's folder: evaluate its policy instead of training
+    capture_video: bool = False  # record the first episode of each evaluation
+    track: bool = False  # log to Weights & Biases as well
+    wandb_project_name: str = "continuous-control"  # the project there
+
+    num_steps: int = 256  # T  steps of each environment a rollout
+    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers
+    gamma: float = 0.99  # γ  discount
+    gae_lambda: float = 0.95  # λ  0: one-step advantages, 1: of whole returns
+    norm_adv: bool = True  # scale advantages to mean 0 and variance 1
+    update_epochs: int = 10  # K  passes over a rollout
+    num_minibatches: int = 32  # updates a pass
+    clip_coef: float = 0.2  # ε  how far the ratio may leave 1
+    vf_coef: float = 0.5  # c₁  weight of the critic's loss
+    ent_coef: float = 0.0  # c₂  weight of the entropy
+    learning_rate: float = 3e-4  # Adam's
+    anneal_lr: bool = True  # let the learning rate fall to 0 over the run
+    max_grad_norm: float = 0.5  # bound of the gradient's norm
+    target_kl: float | None = None  # end the passes once the policy has moved this far; None: never
+
+
+CHECKS = [  # what must hold, and what to say where it does not
+    (lambda a: a.num_envs * a.num_steps <= a.total_timesteps,
+     "--total-timesteps {total_timesteps}: less than one rollout, --num-envs {num_envs} times --num-steps {num_steps}"),
+    (lambda a: a.num_envs * a.num_steps % a.num_minibatches == 0,
+     "--num-minibatches {num_minibatches}: must divide --num-envs {num_envs} times --num-steps {num_steps}"),
+    (lambda a: a.num_envs * a.num_steps >= 2 * a.num_minibatches or not a.norm_adv,
+     "--num-minibatches {num_minibatches}: leaves one row a minibatch; give fewer"),
+]
+
+
+# ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+class Transition(NamedTuple):
+    obs: torch.Tensor         # s   [B, O]
+    action: torch.Tensor      # a   [B, A]
+    reward: torch.Tensor      # r   [B]
+    next_obs: torch.Tensor    # s′  [B, O], the true successor, also where an episode ends
+    terminated: torch.Tensor  #     [B], 1 where s′ is final: no reward can follow
+    truncated: torch.Tensor   #     [B], 1 where a time limit cut the episode: s′ still has a value
+
+
+# ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
+class Normalizer(nn.Module):
+    """Scales by the running mean and variance of what it was given to learn, [..., O] (Chan, Golub, LeVeque 1983)."""
+
+    def __init__(self, size):
+        super().__init__()
+        for name, value in {"mean": torch.zeros(size), "var": torch.ones(size), "count": torch.zeros(())}.items():
+            self.register_buffer(name, value)
+
+    def forward(self, x):
+        return ((x - self.mean) / (self.var + 1e-8).sqrt()).clamp(-10, 10)
+
+    def learn(self, x):
+        x = x.reshape(-1, *self.mean.shape)
+        self.count += len(x)
+        weight, delta = len(x) / self.count, x.mean(0) - self.mean
+        self.mean += weight * delta
+        self.var += weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2)
+
+
+def mlp(*sizes, gain):
+    layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.Tanh())][:-1]
+    for layer in layers[::2]:
+        nn.init.orthogonal_(layer.weight, gain if layer is layers[-1] else 2**0.5)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+class Actor(nn.Module):
+    """The policy N(μ(s), σ²) of unbounded actions; the environments clip them to [-1, 1]."""
+
+    def __init__(self, obs_norm, obs_size, action_size, hidden_sizes):
+        super().__init__()
+        self.net = nn.Sequential(obs_norm, mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
+        self.log_std = nn.Parameter(torch.full((action_size,), -0.5))
+
+    def forward(self, obs):                           # [..., O] → μ [..., A]
+        return self.net(obs)
+
+
+class Critic(nn.Module):
+    def __init__(self, obs_norm, obs_size, hidden_sizes):
+        super().__init__()
+        self.net = nn.Sequential(obs_norm, mlp(obs_size, *hidden_sizes, 1, gain=1.0))
+
+    def forward(self, obs):                           # [..., O] → V [...]
+        return self.net(obs).squeeze(-1)
+
+
+# ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
+class Agent(nn.Module):
+    def __init__(self, obs_size, action_size, args):
+        super().__init__()
+        self.args = args
+        self.obs_norm, self.return_norm = Normalizer(obs_size), Normalizer(1)
+        self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
+        self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
+        self.register_buffer("discounted", torch.zeros(args.num_envs))
+        self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
+
+    @torch.no_grad()
+    def act(self, obs):                               # [N, O] → [N, A]
+        mean = self.actor(obs)
+        return mean + self.actor.log_std.exp() * torch.randn_like(mean)
+
+    def learn(self, rollout):
+        """K epochs of updates from a rollout [T, N, …]. Returns what to log, detached."""
+        args = self.args
+        obs, action, reward, next_obs, terminated, truncated = rollout
+        done = torch.maximum(terminated, truncated)
+        with torch.no_grad():
+            reward = self.scale(reward, done)
+            value, next_value = self.critic(obs), self.critic(next_obs)
+            old_log_prob = log_prob(self.actor, obs, action)
+        advantage, return_ = gae(reward, value, next_value, terminated, done, args.gamma, args.gae_lambda)
+        if args.norm_adv:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, old_log_prob)]
+        metrics = []
+        for _ in range(args.update_epochs):
+            for index in torch.randperm(len(batch[0])).view(args.num_minibatches, -1):
+                loss, info = total_loss(self.actor, self.critic, *(x[index] for x in batch), args)
+                descend_clipped(loss, self.optimizer, args.max_grad_norm)
+        self.obs_norm.learn(obs)
+        return info
+
+    def scale(self, reward, done):
+        """Divides rewards by the running standard deviation of the discounted return."""
+        returns = torch.empty_like(reward)
+        for t in range(len(reward)):
+            returns[t] = self.discounted = self.args.gamma * self.discounted + reward[t]
+            self.discounted = self.discounted * (1 - done[t])
+        self.return_norm.learn(returns)
+        return (reward / (self.return_norm.var + 1e-8).sqrt()).clamp(-10, 10)
+
+
+def log_prob(actor, obs, action):                     # [..., O], [..., A] → [...]
+    z = (action - actor(obs)) / actor.log_std.exp()
+    return -(z**2 / 2 + actor.log_std + math.log(2 * math.pi) / 2).sum(-1)                  # [PG-1] log π(a|s)
+
+
+def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N]
+    y = torch.zeros_like(x)
+    following = torch.zeros_like(x[0])
+    for t in reversed(range(len(x))):
+        y[t] = following = x[t] + discount * (1 - done[t]) * following
+    return y
+
+
+def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):                    # [T, N] → [T, N], [T, N]
+    delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
+    advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
+    return advantage, advantage + value                                                     # [GAE-3] the critic's aim
+
+
+def total_loss(actor, critic, obs, action, advantage, return_, old_log_prob, args):
+    ratio = (log_prob(actor, obs, action) - old_log_prob).exp()                             # [PPO-1] ρ
+    clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
+    actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()                  # [PPO-2]
+    critic_loss = F.mse_loss(critic(obs), return_)                                          # [AC-2]
+    entropy = (actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()                    # [AC-3]
+    loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy                # [AC-4]
+    return loss, {"losses/actor": actor_loss.detach(), "losses/critic": critic_loss.detach(), "losses/entropy": entropy.detach()}
+
+
+def descend_clipped(loss, optimizer, max_grad_norm):
+    parameters = optimizer.param_groups[0]["params"]
+    optimizer.zero_grad()
+    loss.backward(inputs=parameters)
+    nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+
+
+# ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def train(args):
+    envs = Environments(args, args.num_envs, stream=0, vectorization=args.vectorization)
+    agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
+    run = Run(args, agent.actor, envs=envs, agent=agent, optimizer=agent.optimizer)
+    while run.goes_on(args.num_steps * args.num_envs):
+        if args.anneal_lr:
+            agent.optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - envs.global_step / args.total_timesteps)
+        rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
+        run.report(agent.learn(Transition(*map(torch.stack, zip(*rollout)))))
+    run.finish()
+
+
+# ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
+class Task(gym.Wrapper):
+    """One environment. Playing its `record` again, the generator's state before the last reset and the actions since,
+    restores a deterministic environment with all its hidden numbers, to the bit."""
+
+    def __init__(self, env_id, render_mode):
+        mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
+        for number in (signal.SIGINT, signal.SIGTERM) if multiprocessing.parent_process() else ():
+            signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
+        env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
+        super().__init__(gym.wrappers.RecordEpisodeStatistics(env))
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.env.reset(seed=seed)  # seeds the generator
+        self.record = self.unwrapped.np_random.bit_generator.state, []
+        return self.env.reset(options=options)
+
+    def step(self, action):
+        self.record[1].append(action)
+        return self.env.step(action)
+
+    def play(self, record):
+        self.unwrapped.np_random.bit_generator.state, actions = record
+        self.reset()
+        for action in actions.numpy():
+            self.step(action)
+
+    played = property(fset=play)  # for set_attr, which reaches into workers
+
+
+class Environments:
+    """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds."""
+
+    def __init__(self, args, num_envs, stream, vectorization="sync", render_mode=None):
+        vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
+        self.envs = vector([lambda: Task(args.env_id, render_mode)] * num_envs, autoreset_mode="SameStep")
+        box, self.device = self.envs.single_action_space, args.device
+        self.obs_size, self.action_size = math.prod(self.envs.single_observation_space.shape), math.prod(box.shape)
+        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
+        self.global_step, self.finished = 0, []  # finished episodes: (environment, global_step, return, length)
+        seeds = np.random.SeedSequence((args.seed, stream)).generate_state(num_envs).tolist()
+        self.obs = self.tensor(self.envs.reset(seed=seeds)[0])
+
+    def tensor(self, array):
+        return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
+
+    def step(self, action):
+        """Acts in every environment, [N, A], and moves `obs` on to what to act on next. Returns the transition."""
+        scaled = self.low + (action.cpu().numpy().reshape(-1, *self.low.shape) + 1) / 2 * (self.high - self.low)
+        next_obs, reward, terminated, truncated, info = self.envs.step(np.clip(scaled, self.low, self.high))
+        obs, self.obs = self.obs, self.tensor(next_obs)
+        successor = self.obs.clone()
+        self.global_step += len(reward)
+        for i in np.flatnonzero(terminated | truncated):  # here self.obs begins another episode
+            successor[i] = self.tensor(info["final_obs"][i][None])
+            episode = info["final_info"]["episode"]
+            self.finished.append((i, self.global_step, episode["r"][i].item(), episode["l"][i].item()))
+        return Transition(obs, action, self.tensor(reward), successor, self.tensor(terminated), self.tensor(truncated))
+
+    def state_dict(self):
+        records = [(generator, torch.tensor(np.array(actions))) for generator, actions in self.envs.get_attr("record")]
+        return {"global_step": self.global_step, "obs": self.obs, "records": records}
+
+    def load_state_dict(self, state):
+        self.global_step, self.obs = state["global_step"], state["obs"].to(self.device)
+        self.envs.set_attr("played", state["records"])
+
+
+@torch.no_grad()
+def evaluate(actor, args, step):
+    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own; films
+    the first if asked. Returns the return's mean and standard deviation, and the mean length."""
+    envs = Environments(args, args.eval_episodes, stream=1, render_mode="rgb_array" if args.capture_video else None)
+    episodes, film = {}, contextlib.nullcontext()
+    if args.capture_video:
+        (args.run_dir / "videos").mkdir(exist_ok=True)
+        film = imageio.get_writer(args.run_dir / f"videos/step_{step}.mp4", fps=envs.envs.metadata["render_fps"])
+    with film:
+        while len(episodes) < args.eval_episodes:
+            if args.capture_video and 0 not in episodes:
+                film.append_data(envs.envs.envs[0].render())
+            envs.step(actor(envs.obs))
+            episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # of each environment, its first
+    envs.envs.close()
+    returns, lengths = np.array(list(episodes.values())).T
+    return returns.mean().item(), returns.std().item(), lengths.mean().item()
+
+
+class Run:
+    """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
+
+    def __init__(self, args, actor, **parts):
+        self.args, self.actor, self.parts, self.envs, self.folder = args, actor, parts, parts["envs"], args.run_dir
+        self.signal, self.began, self.evaluation, state = None, time.perf_counter(), None, {}
+        for number in signal.SIGINT, signal.SIGTERM:
+            signal.signal(number, lambda number, _: setattr(self, "signal", number))
+        if not args.resume:
+            create_folder(args)
+        elif (self.folder / "checkpoint.pt").exists():
+            state = torch.load(self.folder / "checkpoint.pt", "cpu", weights_only=True)
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            torch.set_rng_state(state["rng"])
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+            self.evaluation = state["evaluation"]  # the last one, with the actor that it was of
+            self.began -= state["wall_seconds"]
+        self.step, self.tables = self.envs.global_step, {}
+        for name, header in {"evaluations": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
+                             "episodes": "global_step,episode_return,episode_length"}.items():
+            self.tables[name] = open(self.folder / f"{name}.csv", "a", buffering=1)
+            self.tables[name].truncate(state.get(name, 0))  # the rows after the checkpoint will come again
+            state or print(header, file=self.tables[name])
+        if args.track:
+            import wandb
+            wandb.init(project=args.wandb_project_name, id=self.folder.name, resume="allow", sync_tensorboard=True,
+                       config=json.loads((self.folder / "config.json").read_text()))
+        self.writer = SummaryWriter(self.folder, purge_step=self.step or None)
+        plain = {} if sys.stderr.isatty() else {
+            "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm(total=args.total_timesteps, initial=self.step, unit=" steps", dynamic_ncols=True, **plain)
+        self.command = f"python {Path(__file__).name} --resume {self.folder}"
+        print(f"run folder: {self.folder}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
+        if args.eval_frequency and not self.evaluation:
+            self.evaluate()
+            self.save()
+
+    def goes_on(self, steps=1):
+        """Whether `steps` more environment steps are within the budget, and nobody has asked to stop."""
+        return self.signal is None and self.envs.global_step + steps <= self.args.total_timesteps
+
+    def report(self, metrics):
+        """After each update: notes the episodes that ended, and does what has fallen due since the last report."""
+        previous, self.step = self.step, self.envs.global_step
+        log, evaluate, save = (every and self.step // every > previous // every
+                               for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
+        self.bar.update(self.step - previous)
+        for _, step, return_, length in self.envs.finished:
+            print(step, return_, length, sep=",", file=self.tables["episodes"])
+            self.log(step, {"charts/episodic_return": return_, "charts/episodic_length": length})
+            self.bar.set_postfix_str(f"return {return_:.1f}", refresh=False)
+        self.envs.finished.clear()
+        if log:
+            self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
+        if evaluate:
+            self.evaluate()
+        if evaluate or save:
+            self.save()
+
+    def log(self, step, scalars):
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, float(value), step)
+
+    def evaluate(self):
+        mean, std, length = evaluate(self.actor, self.args, self.step)
+        self.evaluation = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(self.actor.state_dict())}
+        seconds = round(time.perf_counter() - self.began, 3)
+        print(self.step, seconds, mean, std, length, sep=",", file=self.tables["evaluations"])
+        self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
+
+    def save(self):
+        """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state |= {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+                  "evaluation": self.evaluation, "wall_seconds": time.perf_counter() - self.began}
+        for name, file in self.tables.items():
+            os.fsync(file.fileno())
+            state[name] = os.path.getsize(file.name)
+        with open(self.folder / "checkpoint.tmp", "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, self.folder / "checkpoint.pt")
+
+    def finish(self):
+        """The last evaluation and checkpoint, and what to do next. Ends the process if it was interrupted."""
+        if self.signal is None and (not self.evaluation or self.evaluation["step"] < self.step):
+            self.evaluate()
+        self.save()
+        for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
+            thing.close()
+        if self.signal is not None:
+            print(f"stopped after {self.step} steps, saved; resume with: {self.command}")
+            sys.exit(128 + self.signal)
+        print("final evaluation: return {:.2f} ± {:.2f}".format(*self.evaluation["return"]))
+        print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
+
+
+def create_folder(args):
+    """Makes the run's folder with its configuration and the source that made it: whole, or not at all."""
+    cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
+    config = {"script": Path(__file__).stem, **vars(args), "processor": cpu[1] if cpu else platform.machine(),
+              "python": platform.python_version(),
+              "packages": {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}}
+    temporary = args.run_dir.with_name(f".{args.run_dir.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str))
+    shutil.copy(__file__, temporary)
+    temporary.rename(args.run_dir)
+
+
+def fail(message, status=2):
+    print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def command_line(default):
+    """The options given, over `default`. What tyro says of a mistake is put in one line."""
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        return tyro.cli(Args, default=default, description=__doc__)
+    fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
+
+
+MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
+               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
+MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
+
+
+def parse_args():
+    """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
+    args = saved = command_line(Args())
+    folder = args.resume or args.evaluate
+    if folder:
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            saved = Args(**{name: config[name] for name in vars(args)} | {"hidden_sizes": tuple(config["hidden_sizes"])})
+            assert config["script"] == Path(__file__).stem
+        except (OSError, ValueError, KeyError, AssertionError):
+            fail(f"{folder}: holds no run of {Path(__file__).name}; --resume and --evaluate need one")
+        saved.run_dir, saved.resume, saved.evaluate = folder, args.resume, args.evaluate
+        args = command_line(saved)
+    for name, value in vars(args).items():
+        option = f"--{name.replace('_', '-')} {value}"
+        if folder and value != getattr(saved, name) and name not in MAY_CHANGE:
+            fail(f"{option}: cannot change now, this run has {getattr(saved, name)}")
+        for number in np.ravel(value) if isinstance(value, (int, float, tuple)) else ():
+            least = 0 if name in MAY_BE_ZERO or isinstance(value, bool) else 1 if isinstance(value, (int, tuple)) else 1e-12
+            if not least <= number <= AT_MOST.get(name, 1e12):
+                fail(f"{option}: must be from {least} to {AT_MOST.get(name, 1e12):g}")
+    for holds, message in CHECKS:
+        holds(args) or fail(message.format(**vars(args)))
+    if args.track and not importlib.util.find_spec("wandb"):
+        fail("--track: wandb is not installed; pip install wandb")
+    devices = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda"] * torch.cuda.is_available()]
+    args.device = devices[-1] if args.device == "auto" else args.device
+    if args.device not in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())]:
+        fail(f"--device {args.device}: not on this machine, which has {', '.join(devices)}")
+    default = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", default))
+    if not folder and args.run_dir.exists():
+        fail(f"--run-dir {args.run_dir}: exists; give another, or go on with --resume {args.run_dir}")
+    check_task(args)
+    return args
+
+
+def check_task(args):
+    if args.capture_video and sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
+    try:
+        env = Task(args.env_id, "rgb_array" if args.capture_video else None)
+    except (gym.error.Error, ImportError) as error:
+        fail(f"--env-id {args.env_id}: {error}")
+    if not all(isinstance(space, gym.spaces.Box) for space in (env.observation_space, env.action_space)):
+        fail(f"--env-id {args.env_id}: needs Box observations and actions, has {env.observation_space}, {env.action_space}")
+    if not env.action_space.is_bounded():
+        fail(f"--env-id {args.env_id}: needs bounded actions, has {env.action_space}")
+    try:
+        env.reset()
+        args.capture_video and env.render()
+    except Exception as error:
+        fail(f"--capture-video: no off-screen rendering ({error!r}); install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 1)
+    env.close()
+
+
+def show(args):
+    """Evaluates a run's policy: that of its last evaluation, which gives the same numbers again."""
+    path, envs = args.run_dir / "checkpoint.pt", Environments(args, 1, stream=1)
+    if not path.exists():
+        fail(f"--evaluate {args.run_dir}: has no checkpoint yet; resume it")
+    state = torch.load(path, args.device, weights_only=True)
+    agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
+    agent.load_state_dict(state["agent"])
+    if state["evaluation"]:
+        agent.actor.load_state_dict(state["evaluation"]["actor"])
+    mean, std, length = evaluate(agent.actor, args, state["envs"]["global_step"])
+    print(f"{args.eval_episodes} episodes: return {mean} ± {std}, length {length}")
+
+
+def main():
+    args = parse_args()
+    torch.set_num_threads(args.num_threads)
+    torch.manual_seed(args.seed)
+    if args.device == "cpu":  # with oneDNN in place of MKL; ONEDNN_MAX_CPU_ISA keeps it to fp32
+        torch.set_float32_matmul_precision("medium")
+    try:
+        show(args) if args.evaluate else train(args)
+    except OSError as error:
+        fail(error, 1)
+
+
+if __name__ == "__main__":
+    main()

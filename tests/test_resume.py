@@ -1,0 +1,58 @@
+"""A run that is killed and resumed equals one that was never stopped, to the bit."""
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import SMALL, assert_same_run, command, environment, run
+
+TASKS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
+         "Pusher", "Reacher", "Swimmer", "Walker2d"]
+
+
+def run_and_kill(script, *options, cwd, after, number=signal.SIGKILL):
+    """Starts a run, sends it a signal `after` seconds from when its folder is there, waits. Returns the exit status."""
+    folder = cwd / options[options.index("--resume" if "--resume" in options else "--run-dir") + 1]
+    process = subprocess.Popen(command(script, *options), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=environment())
+    while not (folder / "config.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(after)
+    process.send_signal(number)
+    return process.wait()
+
+
+def check(script, options, tmp_path, kills, seed, number=signal.SIGKILL):
+    start = time.monotonic()
+    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
+    seconds = max(1, time.monotonic() - start - 2)
+    moments = random.Random(seed)
+    statuses = [run_and_kill(script, *options, "--run-dir", "killed", cwd=tmp_path, after=moments.uniform(0, seconds), number=number)]
+    for _ in range(kills - 1):
+        statuses.append(run_and_kill(script, "--resume", "killed", cwd=tmp_path, after=2 + moments.uniform(0, seconds / 2), number=number))
+    run(script, "--resume", "killed", cwd=tmp_path)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    return statuses
+
+
+def test_resume_after_kill(script, tmp_path):
+    check(script, [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"], tmp_path, kills=2, seed=1)
+    assert not list((tmp_path / "killed").glob("*.tmp"))
+
+
+def test_resume_async_after_sigterm(script, tmp_path):
+    options = [*SMALL[script], "--env-id", "InvertedPendulum-v5", "--num-envs", "2", "--vectorization", "async"]
+    statuses = check(script, options, tmp_path, kills=1, seed=2, number=signal.SIGTERM)
+    assert statuses[0] in (143, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_resume_everywhere(script, task, num_envs, vectorization, tmp_path):
+    options = [*SMALL[script], "--env-id", f"{task}-v5", "--num-envs", str(num_envs), "--vectorization", vectorization]
+    check(script, options, tmp_path, kills=3, seed=num_envs)
+    shutil.rmtree(tmp_path)
