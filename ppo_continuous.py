@@ -1,7 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "numpy>=2", "tyro", "tensorboard", "tqdm",
-#                 "imageio-ffmpeg"]
+#                 "moviepy"]
 # ///
 """PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), for continuous actions.
 
@@ -13,14 +13,13 @@ Over a2c.py, one idea: the ratio ρ, clipped [PPO-1, PPO-2], allows many updates
 [PG] [AC] [GAE] [PPO] are the steps of the derivation.
 Run `python ppo_continuous.py --env-id HalfCheetah-v5`; `--help` lists the options. Sections 1 to 5 are the algorithm.
 """
-import contextlib, copy, csv, ctypes.util, dataclasses, functools, importlib.metadata, io, json, math, multiprocessing
+import contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math, multiprocessing
 import os, platform, re, shutil, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import gymnasium as gym
-import imageio.v2 as imageio
 import mujoco
 import numpy as np
 import torch
@@ -56,7 +55,7 @@ class Args:
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     gamma: float = 0.99  # γ  discount
     gae_lambda: float = 0.95  # λ  0: one-step advantages, 1: of whole returns
-    norm_adv: bool = True  # scale advantages to mean 0 and variance 1
+    norm_adv: bool = False  # scale advantages to mean 0 and variance 1
     update_epochs: int = 10  # K  passes over a rollout
     num_minibatches: int = 32  # updates a pass
     clip_coef: float = 0.2  # ε  how far the ratio may leave 1
@@ -223,60 +222,48 @@ def descend_clipped(loss, optimizer, max_grad_norm):
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
-    envs = Environments(args, args.num_envs, stream=0, vectorization=args.vectorization)
+    make = functools.partial(make_env, args.env_id)
+    envs = Environments([make] * args.num_envs, (args.seed, 0), args.device, args.vectorization)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
-    run = Run(args, agent.actor, envs=envs, agent=agent, optimizer=agent.optimizer)
-    while run.goes_on(args.num_steps * args.num_envs):
+    run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
+    while run.goes_on(metrics, args.num_steps * args.num_envs):
         if args.anneal_lr:
             agent.optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - envs.global_step / args.total_timesteps)
         rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
-        run.report(agent.learn(Transition(*map(torch.stack, zip(*rollout)))))
-    run.finish()
-
+        metrics = agent.learn(Transition(*map(torch.stack, zip(*rollout))))
 
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
-class Task(gym.Wrapper):
-    """One environment. Playing its `record` again, the generator's state before the last reset and the actions since,
-    restores a deterministic environment with all its hidden numbers, to the bit."""
-
-    def __init__(self, env_id, render_mode):
-        mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
-        for number in (signal.SIGINT, signal.SIGTERM) if multiprocessing.parent_process() else ():
-            signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
-        env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
-        super().__init__(gym.wrappers.RecordEpisodeStatistics(env))
-
-    def reset(self, *, seed=None, options=None):
-        if seed is not None:
-            self.env.reset(seed=seed)  # seeds the generator
-        self.record = self.unwrapped.np_random.bit_generator.state, []
-        return self.env.reset(options=options)
-
-    def step(self, action):
-        self.record[1].append(action)
-        return self.env.step(action)
-
-    def play(self, record):
-        self.unwrapped.np_random.bit_generator.state, actions = record
-        self.reset()
-        for action in actions.numpy():
-            self.step(action)
-
-    played = property(fset=play)  # for set_attr, which reaches into workers
-
+def make_env(env_id, video=None):
+    mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
+    for number in (signal.SIGINT, signal.SIGTERM) if multiprocessing.parent_process() else ():
+        signal.signal(number, signal.SIG_IGN)         # a worker ends with the process that trains, not before it
+    env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
+    return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
 
 class Environments:
-    """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds."""
+    """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
+    Each episode has its own seed: the seeds and actions of the episodes under way restore all that a task hides."""
 
-    def __init__(self, args, num_envs, stream, vectorization="sync", render_mode=None):
+    def __init__(self, env_fns, entropy, device, vectorization="sync"):
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs = vector([lambda: Task(args.env_id, render_mode)] * num_envs, autoreset_mode="SameStep")
-        box, self.device = self.envs.single_action_space, args.device
-        self.obs_size, self.action_size = math.prod(self.envs.single_observation_space.shape), math.prod(box.shape)
+        self.envs, self.entropy, self.device = vector(env_fns, autoreset_mode="Disabled"), entropy, device
+        obs_space, box = self.envs.single_observation_space, self.envs.single_action_space
+        if not (isinstance(obs_space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
+            fail(f"--env-id: needs Box observations and bounded Box actions, has {obs_space} and {box}")
+        self.obs_size, self.action_size = math.prod(obs_space.shape), math.prod(box.shape)
         self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
-        self.global_step, self.finished = 0, []  # finished episodes: (environment, global_step, return, length)
-        seeds = np.random.SeedSequence((args.seed, stream)).generate_state(num_envs).tolist()
-        self.obs = self.tensor(self.envs.reset(seed=seeds)[0])
+        self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
+        self.seeds, self.lengths, self.returns = np.zeros(len(env_fns), int), np.zeros(len(env_fns), int), np.zeros(len(env_fns))
+        self.begin(np.ones(len(env_fns), bool))
+
+    def begin(self, new):                             # an episode in every environment i where new[i]
+        self.returns[new], self.lengths[new] = 0, 0
+        self.seeds[new] = np.random.SeedSequence((*self.entropy, self.global_step)).generate_state(len(new))[new]
+        self.actions = self.actions[len(self.actions) - self.lengths.max():]
+        self.obs = self.reset(new)
+
+    def reset(self, new):
+        return self.tensor(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
 
     def tensor(self, array):
         return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
@@ -284,161 +271,150 @@ class Environments:
     def step(self, action):
         """Acts in every environment, [N, A], and moves `obs` on to what to act on next. Returns the transition."""
         scaled = self.low + (action.cpu().numpy().reshape(-1, *self.low.shape) + 1) / 2 * (self.high - self.low)
-        next_obs, reward, terminated, truncated, info = self.envs.step(np.clip(scaled, self.low, self.high))
-        obs, self.obs = self.obs, self.tensor(next_obs)
-        successor = self.obs.clone()
-        self.global_step += len(reward)
-        for i in np.flatnonzero(terminated | truncated):  # here self.obs begins another episode
-            successor[i] = self.tensor(info["final_obs"][i][None])
-            episode = info["final_info"]["episode"]
-            self.finished.append((i, self.global_step, episode["r"][i].item(), episode["l"][i].item()))
-        return Transition(obs, action, self.tensor(reward), successor, self.tensor(terminated), self.tensor(truncated))
+        self.actions.append(np.clip(scaled, self.low, self.high))
+        next_obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
+        transition = Transition(self.obs, action, *map(self.tensor, (reward, next_obs, terminated, truncated)))
+        self.obs, done = transition.next_obs, terminated | truncated
+        self.global_step += len(done)
+        self.returns += reward
+        self.lengths += 1
+        for i in np.flatnonzero(done):
+            self.finished.append((i, self.global_step, self.returns[i].item(), self.lengths[i].item()))
+        if done.any():
+            self.begin(done)
+        return transition
 
     def state_dict(self):
-        records = [(generator, torch.tensor(np.array(actions))) for generator, actions in self.envs.get_attr("record")]
-        return {"global_step": self.global_step, "obs": self.obs, "records": records}
+        return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),
+                "episodes": [torch.tensor(array) for array in (self.seeds, self.lengths, self.returns)]}
 
     def load_state_dict(self, state):
-        self.global_step, self.obs = state["global_step"], state["obs"].to(self.device)
-        self.envs.set_attr("played", state["records"])
-
+        self.global_step, self.actions = state["global_step"], list(state["actions"].numpy())
+        self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
+        new = self.lengths == len(self.actions)
+        self.obs = self.reset(new | ~new)
+        for left in range(len(self.actions), 0, -1):  # plays the actions again; an episode begins where its length is left
+            obs, _, terminated, truncated, _ = self.envs.step(self.actions[-left])
+            new = terminated | truncated | (self.lengths == left - 1)
+            self.obs = self.reset(new) if new.any() else self.tensor(obs)
 
 @torch.no_grad()
 def evaluate(actor, args, step):
     """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own; films
     the first if asked. Returns the return's mean and standard deviation, and the mean length."""
-    envs = Environments(args, args.eval_episodes, stream=1, render_mode="rgb_array" if args.capture_video else None)
-    episodes, film = {}, contextlib.nullcontext()
-    if args.capture_video:
-        (args.run_dir / "videos").mkdir(exist_ok=True)
-        film = imageio.get_writer(args.run_dir / f"videos/step_{step}.mp4", fps=envs.envs.metadata["render_fps"])
-    with film:
-        while len(episodes) < args.eval_episodes:
-            if args.capture_video and 0 not in episodes:
-                film.append_data(envs.envs.envs[0].render())
-            envs.step(actor(envs.obs))
-            episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # of each environment, its first
+    videos = [args.run_dir / f"videos/step-{step}" if args.capture_video else None] + [None] * (args.eval_episodes - 1)
+    envs = Environments([functools.partial(make_env, args.env_id, video) for video in videos], (args.seed, 1), args.device)
+    while len({i for i, *_ in envs.finished}) < args.eval_episodes:
+        envs.step(actor(envs.obs))
     envs.envs.close()
-    returns, lengths = np.array(list(episodes.values())).T
+    first = {i: (return_, length) for i, _, return_, length in reversed(envs.finished)}
+    returns, lengths = np.array([first[i] for i in range(args.eval_episodes)]).T
     return returns.mean().item(), returns.std().item(), lengths.mean().item()
-
 
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
 
-    def __init__(self, args, actor, **parts):
-        self.args, self.actor, self.parts, self.envs, self.folder = args, actor, parts, parts["envs"], args.run_dir
-        self.signal, self.began, self.evaluation, state = None, time.perf_counter(), None, {}
+    def __init__(self, args, **parts):
+        self.args, self.folder, self.parts, self.envs, self.step, self.signal = args, args.run_dir, parts, parts["envs"], -1, None
+        self.state, path = {"wall_seconds": 0, "evaluation": None, "tables": [0, 0]}, args.run_dir / "checkpoint.pt"
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, lambda number, _: setattr(self, "signal", number))
         if not args.resume:
             create_folder(args)
-        elif (self.folder / "checkpoint.pt").exists():
-            state = torch.load(self.folder / "checkpoint.pt", "cpu", weights_only=True)
+        elif path.exists():
+            self.state = torch.load(path, "cpu", weights_only=True)
             for name, part in parts.items():
-                part.load_state_dict(state[name])
-            torch.set_rng_state(state["rng"])
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-            self.evaluation = state["evaluation"]  # the last one, with the actor that it was of
-            self.began -= state["wall_seconds"]
-        self.step, self.tables = self.envs.global_step, {}
-        for name, header in {"evaluations": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
-                             "episodes": "global_step,episode_return,episode_length"}.items():
-            self.tables[name] = open(self.folder / f"{name}.csv", "a", buffering=1)
-            self.tables[name].truncate(state.get(name, 0))  # the rows after the checkpoint will come again
-            state or print(header, file=self.tables[name])
+                part.load_state_dict(self.state[name])
+            torch.set_rng_state(self.state["rng"])
+            torch.cuda.set_rng_state_all(self.state["cuda_rng"])
+            self.step = self.envs.global_step
+        self.began = time.perf_counter() - self.state["wall_seconds"]
+        self.tables = [open(self.folder / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
+        for file, size, header in zip(self.tables, self.state["tables"], (
+                "global_step,wall_seconds,return_mean,return_std,episode_length_mean", "global_step,episode_return,episode_length")):
+            file.truncate(size)                       # the rows after the checkpoint will come again
+            size or print(header, file=file)
         if args.track:
             import wandb
             wandb.init(project=args.wandb_project_name, id=self.folder.name, resume="allow", sync_tensorboard=True,
                        config=json.loads((self.folder / "config.json").read_text()))
-        self.writer = SummaryWriter(self.folder, purge_step=self.step or None)
-        plain = {} if sys.stderr.isatty() else {
-            "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm(total=args.total_timesteps, initial=self.step, unit=" steps", dynamic_ncols=True, **plain)
-        self.command = f"python {Path(__file__).name} --resume {self.folder}"
+        self.writer = SummaryWriter(self.folder, purge_step=max(self.step, 0) or None)
+        plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
+                        **{} if sys.stderr.isatty() else plain)
+        self.command = f"python {sys.argv[0]} --resume {self.folder}"
         print(f"run folder: {self.folder}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
-        if args.eval_frequency and not self.evaluation:
-            self.evaluate()
-            self.save()
 
-    def goes_on(self, steps=1):
-        """Whether `steps` more environment steps are within the budget, and nobody has asked to stop."""
-        return self.signal is None and self.envs.global_step + steps <= self.args.total_timesteps
-
-    def report(self, metrics):
-        """After each update: notes the episodes that ended, and does what has fallen due since the last report."""
+    def goes_on(self, metrics, steps=1):
+        """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
         previous, self.step = self.step, self.envs.global_step
+        complete = self.step + steps > self.args.total_timesteps and not self.signal
         log, evaluate, save = (every and self.step // every > previous // every
                                for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
-        self.bar.update(self.step - previous)
+        self.bar.update(self.step - max(previous, 0))
         for _, step, return_, length in self.envs.finished:
-            print(step, return_, length, sep=",", file=self.tables["episodes"])
+            print(step, return_, length, sep=",", file=self.tables[1])
             self.log(step, {"charts/episodic_return": return_, "charts/episodic_length": length})
             self.bar.set_postfix_str(f"return {return_:.1f}", refresh=False)
         self.envs.finished.clear()
         if log:
             self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
-        if evaluate:
+        if evaluate or complete and (self.state["evaluation"] or {}).get("step") != self.step:
             self.evaluate()
-        if evaluate or save:
+        if evaluate or save or complete or self.signal:
             self.save()
+        if complete or self.signal:
+            self.end()
+        return not complete
 
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)
 
     def evaluate(self):
-        mean, std, length = evaluate(self.actor, self.args, self.step)
-        self.evaluation = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(self.actor.state_dict())}
-        seconds = round(time.perf_counter() - self.began, 3)
-        print(self.step, seconds, mean, std, length, sep=",", file=self.tables["evaluations"])
+        actor = self.parts["agent"].actor
+        mean, std, length = evaluate(actor, self.args, self.step)
+        self.state["evaluation"] = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(actor.state_dict())}
+        print(self.step, round(time.perf_counter() - self.began, 3), mean, std, length, sep=",", file=self.tables[0])
         self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
 
     def save(self):
         """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state |= {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
-                  "evaluation": self.evaluation, "wall_seconds": time.perf_counter() - self.began}
-        for name, file in self.tables.items():
+        for file in self.tables:
             os.fsync(file.fileno())
-            state[name] = os.path.getsize(file.name)
+        self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
         with open(self.folder / "checkpoint.tmp", "wb") as file:
-            torch.save(state, file)
+            torch.save(self.state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(file.name, self.folder / "checkpoint.pt")
 
-    def finish(self):
-        """The last evaluation and checkpoint, and what to do next. Ends the process if it was interrupted."""
-        if self.signal is None and (not self.evaluation or self.evaluation["step"] < self.step):
-            self.evaluate()
-        self.save()
-        for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
+    def end(self):
+        for thing in self.bar, self.writer, self.envs.envs, *self.tables:
             thing.close()
-        if self.signal is not None:
+        if self.signal:
             print(f"stopped after {self.step} steps, saved; resume with: {self.command}")
             sys.exit(128 + self.signal)
-        print("final evaluation: return {:.2f} ± {:.2f}".format(*self.evaluation["return"]))
+        print("final evaluation: return {:.2f} ± {:.2f}".format(*self.state["evaluation"]["return"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
-
 
 def create_folder(args):
     """Makes the run's folder with its configuration and the source that made it: whole, or not at all."""
     cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
     config = {"script": Path(__file__).stem, **vars(args), "processor": cpu[1] if cpu else platform.machine(),
-              "python": platform.python_version(),
-              "packages": {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}}
+              "python": platform.python_version(), "packages": packages}
     temporary = args.run_dir.with_name(f".{args.run_dir.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str))
     shutil.copy(__file__, temporary)
     temporary.rename(args.run_dir)
 
-
 def fail(message, status=2):
     print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(status)
-
 
 def command_line(default):
     """The options given, over `default`. What tyro says of a mistake is put in one line."""
@@ -446,12 +422,10 @@ def command_line(default):
         return tyro.cli(Args, default=default, description=__doc__)
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
 
-
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
 MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
-
 
 def parse_args():
     """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
@@ -470,10 +444,9 @@ def parse_args():
         option = f"--{name.replace('_', '-')} {value}"
         if folder and value != getattr(saved, name) and name not in MAY_CHANGE:
             fail(f"{option}: cannot change now, this run has {getattr(saved, name)}")
-        for number in np.ravel(value) if isinstance(value, (int, float, tuple)) else ():
-            least = 0 if name in MAY_BE_ZERO or isinstance(value, bool) else 1 if isinstance(value, (int, tuple)) else 1e-12
-            if not least <= number <= AT_MOST.get(name, 1e12):
-                fail(f"{option}: must be from {least} to {AT_MOST.get(name, 1e12):g}")
+        for number in np.ravel(value) if type(value) in (int, float, tuple) else ():
+            least, most = 0 if name in MAY_BE_ZERO else 1e-12 if type(value) is float else 1, AT_MOST.get(name, 1e12)
+            least <= number <= most or fail(f"{option}: must be from {least} to {most:g}")
     for holds, message in CHECKS:
         holds(args) or fail(message.format(**vars(args)))
     if args.track and not importlib.util.find_spec("wandb"):
@@ -486,54 +459,37 @@ def parse_args():
     args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", default))
     if not folder and args.run_dir.exists():
         fail(f"--run-dir {args.run_dir}: exists; give another, or go on with --resume {args.run_dir}")
-    check_task(args)
     return args
 
-
-def check_task(args):
-    if args.capture_video and sys.platform == "linux" and "DISPLAY" not in os.environ:
+def check_rendering(args):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     try:
-        env = Task(args.env_id, "rgb_array" if args.capture_video else None)
-    except (gym.error.Error, ImportError) as error:
-        fail(f"--env-id {args.env_id}: {error}")
-    if not all(isinstance(space, gym.spaces.Box) for space in (env.observation_space, env.action_space)):
-        fail(f"--env-id {args.env_id}: needs Box observations and actions, has {env.observation_space}, {env.action_space}")
-    if not env.action_space.is_bounded():
-        fail(f"--env-id {args.env_id}: needs bounded actions, has {env.action_space}")
-    try:
+        env = gym.make(args.env_id, render_mode="rgb_array")
         env.reset()
-        args.capture_video and env.render()
+        env.render()
     except Exception as error:
-        fail(f"--capture-video: no off-screen rendering ({error!r}); install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 1)
-    env.close()
-
+        fail(f"--capture-video: cannot render ({error!r}); install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 1)
 
 def show(args):
-    """Evaluates a run's policy: that of its last evaluation, which gives the same numbers again."""
-    path, envs = args.run_dir / "checkpoint.pt", Environments(args, 1, stream=1)
-    if not path.exists():
-        fail(f"--evaluate {args.run_dir}: has no checkpoint yet; resume it")
-    state = torch.load(path, args.device, weights_only=True)
+    """Evaluates a run's policy, that of its last evaluation, which gives the same numbers again."""
+    state = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True)
+    envs = Environments([functools.partial(make_env, args.env_id)], (args.seed, 1), args.device)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
-    if state["evaluation"]:
-        agent.actor.load_state_dict(state["evaluation"]["actor"])
-    mean, std, length = evaluate(agent.actor, args, state["envs"]["global_step"])
-    print(f"{args.eval_episodes} episodes: return {mean} ± {std}, length {length}")
+    agent.actor.load_state_dict((state["evaluation"] or {"actor": agent.actor.state_dict()})["actor"])
+    results = evaluate(agent.actor, args, state["envs"]["global_step"])
+    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *results))
 
-
-def main():
+if __name__ == "__main__":
     args = parse_args()
     torch.set_num_threads(args.num_threads)
     torch.manual_seed(args.seed)
-    if args.device == "cpu":  # with oneDNN in place of MKL; ONEDNN_MAX_CPU_ISA keeps it to fp32
-        torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision("medium" if args.device == "cpu" else "highest")
     try:
+        args.capture_video and check_rendering(args)
         show(args) if args.evaluate else train(args)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        fail(f"--env-id {args.env_id}: {error}")
     except OSError as error:
         fail(error, 1)
-
-
-if __name__ == "__main__":
-    main()
