@@ -1,7 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "numpy>=2", "tyro", "tensorboard", "tqdm",
-#                 "moviepy"]
+# dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "moviepy", "tensorboard", "tqdm", "tyro"]
 # ///
 """PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), for continuous actions.
 
@@ -15,20 +14,16 @@ Run `python ppo_continuous.py --env-id HalfCheetah-v5`; `--help` lists the optio
 """
 import contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math, multiprocessing
 import os, platform, re, shutil, signal, sys, time
+from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import gymnasium as gym
-import mujoco
-import numpy as np
-import torch
-import torch.nn.functional as F
-import tyro
+import gymnasium as gym, mujoco, numpy as np, torch, tyro
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-
 
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass
@@ -66,26 +61,15 @@ class Args:
     max_grad_norm: float = 0.5  # bound of the gradient's norm
     target_kl: float | None = None  # end the passes once the policy has moved this far; None: never
 
-
-CHECKS = [  # what must hold, and what to say where it does not
-    (lambda a: a.num_envs * a.num_steps <= a.total_timesteps,
-     "--total-timesteps {total_timesteps}: less than one rollout, --num-envs {num_envs} times --num-steps {num_steps}"),
-    (lambda a: a.num_envs * a.num_steps % a.num_minibatches == 0,
-     "--num-minibatches {num_minibatches}: must divide --num-envs {num_envs} times --num-steps {num_steps}"),
-    (lambda a: a.num_envs * a.num_steps >= 2 * a.num_minibatches or not a.norm_adv,
-     "--num-minibatches {num_minibatches}: leaves one row a minibatch; give fewer"),
-]
-
+def checks(a):  # what must hold, and what to say where it does not
+    batch = a.num_envs * a.num_steps
+    yield batch <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than one rollout of {batch} steps"
+    yield batch % a.num_minibatches == 0, f"--num-minibatches {a.num_minibatches}: must divide a rollout's {batch} steps"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-class Transition(NamedTuple):
-    obs: torch.Tensor         # s   [B, O]
-    action: torch.Tensor      # a   [B, A]
-    reward: torch.Tensor      # r   [B]
-    next_obs: torch.Tensor    # s′  [B, O], the true successor, also where an episode ends
-    terminated: torch.Tensor  #     [B], 1 where s′ is final: no reward can follow
-    truncated: torch.Tensor   #     [B], 1 where a time limit cut the episode: s′ still has a value
-
+# s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
+# final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
+Transition = namedtuple("Transition", "obs action reward next_obs terminated truncated")
 
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 class Normalizer(nn.Module):
@@ -106,14 +90,12 @@ class Normalizer(nn.Module):
         self.mean += weight * delta
         self.var += weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2)
 
-
 def mlp(*sizes, gain):
     layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.Tanh())][:-1]
     for layer in layers[::2]:
         nn.init.orthogonal_(layer.weight, gain if layer is layers[-1] else 2**0.5)
         nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
-
 
 class Actor(nn.Module):
     """The policy N(μ(s), σ²) of unbounded actions; the environments clip them to [-1, 1]."""
@@ -126,7 +108,6 @@ class Actor(nn.Module):
     def forward(self, obs):                           # [..., O] → μ [..., A]
         return self.net(obs)
 
-
 class Critic(nn.Module):
     def __init__(self, obs_norm, obs_size, hidden_sizes):
         super().__init__()
@@ -134,7 +115,6 @@ class Critic(nn.Module):
 
     def forward(self, obs):                           # [..., O] → V [...]
         return self.net(obs).squeeze(-1)
-
 
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 class Agent(nn.Module):
@@ -182,11 +162,9 @@ class Agent(nn.Module):
         self.return_norm.learn(returns)
         return (reward / (self.return_norm.var + 1e-8).sqrt()).clamp(-10, 10)
 
-
 def log_prob(actor, obs, action):                     # [..., O], [..., A] → [...]
     z = (action - actor(obs)) / actor.log_std.exp()
     return -(z**2 / 2 + actor.log_std + math.log(2 * math.pi) / 2).sum(-1)                  # [PG-1] log π(a|s)
-
 
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N]
     y = torch.zeros_like(x)
@@ -195,12 +173,10 @@ def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 
         y[t] = following = x[t] + discount * (1 - done[t]) * following
     return y
 
-
 def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):                    # [T, N] → [T, N], [T, N]
     delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
-
 
 def total_loss(actor, critic, obs, action, advantage, return_, old_log_prob, args):
     ratio = (log_prob(actor, obs, action) - old_log_prob).exp()                             # [PPO-1] ρ
@@ -211,7 +187,6 @@ def total_loss(actor, critic, obs, action, advantage, return_, old_log_prob, arg
     loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy                # [AC-4]
     return loss, {"losses/actor": actor_loss.detach(), "losses/critic": critic_loss.detach(), "losses/entropy": entropy.detach()}
 
-
 def descend_clipped(loss, optimizer, max_grad_norm):
     parameters = optimizer.param_groups[0]["params"]
     optimizer.zero_grad()
@@ -219,11 +194,9 @@ def descend_clipped(loss, optimizer, max_grad_norm):
     nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
 
-
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
-    make = functools.partial(make_env, args.env_id)
-    envs = Environments([make] * args.num_envs, (args.seed, 0), args.device, args.vectorization)
+    envs = Environments(args, args.num_envs, 0, args.vectorization)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
     while run.goes_on(metrics, args.num_steps * args.num_envs):
@@ -242,23 +215,24 @@ def make_env(env_id, video=None):
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
-    Each episode has its own seed: the seeds and actions of the episodes under way restore all that a task hides."""
+    Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
 
-    def __init__(self, env_fns, entropy, device, vectorization="sync"):
+    def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs, self.entropy, self.device = vector(env_fns, autoreset_mode="Disabled"), entropy, device
-        obs_space, box = self.envs.single_observation_space, self.envs.single_action_space
-        if not (isinstance(obs_space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
-            fail(f"--env-id: needs Box observations and bounded Box actions, has {obs_space} and {box}")
-        self.obs_size, self.action_size = math.prod(obs_space.shape), math.prod(box.shape)
-        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
+        self.envs = vector([functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)],
+                           autoreset_mode="Disabled")
+        space, box = self.envs.single_observation_space, self.envs.single_action_space
+        if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
+            fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
+        self.obs_size, self.action_size, self.device = math.prod(space.shape), math.prod(box.shape), args.device
+        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), (args.seed, stream)
+        self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
-        self.seeds, self.lengths, self.returns = np.zeros(len(env_fns), int), np.zeros(len(env_fns), int), np.zeros(len(env_fns))
-        self.begin(np.ones(len(env_fns), bool))
+        self.begin(np.ones(num_envs, bool))
 
     def begin(self, new):                             # an episode in every environment i where new[i]
-        self.returns[new], self.lengths[new] = 0, 0
         self.seeds[new] = np.random.SeedSequence((*self.entropy, self.global_step)).generate_state(len(new))[new]
+        self.lengths[new], self.returns[new] = 0, 0
         self.actions = self.actions[len(self.actions) - self.lengths.max():]
         self.obs = self.reset(new)
 
@@ -275,10 +249,8 @@ class Environments:
         next_obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
         transition = Transition(self.obs, action, *map(self.tensor, (reward, next_obs, terminated, truncated)))
         self.obs, done = transition.next_obs, terminated | truncated
-        self.global_step += len(done)
-        self.returns += reward
-        self.lengths += 1
-        for i in np.flatnonzero(done):
+        self.global_step, self.lengths, self.returns = self.global_step + len(done), self.lengths + 1, self.returns + reward
+        for i in np.flatnonzero(done).tolist():
             self.finished.append((i, self.global_step, self.returns[i].item(), self.lengths[i].item()))
         if done.any():
             self.begin(done)
@@ -291,64 +263,61 @@ class Environments:
     def load_state_dict(self, state):
         self.global_step, self.actions = state["global_step"], list(state["actions"].numpy())
         self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
-        new = self.lengths == len(self.actions)
-        self.obs = self.reset(new | ~new)
-        for left in range(len(self.actions), 0, -1):  # plays the actions again; an episode begins where its length is left
-            obs, _, terminated, truncated, _ = self.envs.step(self.actions[-left])
-            new = terminated | truncated | (self.lengths == left - 1)
+        self.obs = self.reset(np.ones(len(self.seeds), bool))
+        for left, action in zip(range(len(self.actions) - 1, -1, -1), self.actions):
+            obs, _, terminated, truncated, _ = self.envs.step(action)
+            new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
             self.obs = self.reset(new) if new.any() else self.tensor(obs)
 
 @torch.no_grad()
 def evaluate(actor, args, step):
-    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own; films
-    the first if asked. Returns the return's mean and standard deviation, and the mean length."""
-    videos = [args.run_dir / f"videos/step-{step}" if args.capture_video else None] + [None] * (args.eval_episodes - 1)
-    envs = Environments([functools.partial(make_env, args.env_id, video) for video in videos], (args.seed, 1), args.device)
-    while len({i for i, *_ in envs.finished}) < args.eval_episodes:
+    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own.
+    Returns the return's mean and standard deviation, and the mean length."""
+    video = args.run_dir / "videos" / f"step-{step}" if args.capture_video else None
+    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
+    while len(episodes) < args.eval_episodes:
         envs.step(actor(envs.obs))
+        episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
     envs.envs.close()
-    first = {i: (return_, length) for i, _, return_, length in reversed(envs.finished)}
-    returns, lengths = np.array([first[i] for i in range(args.eval_episodes)]).T
+    returns, lengths = np.array(sorted(episodes.values())).T
     return returns.mean().item(), returns.std().item(), lengths.mean().item()
 
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
 
     def __init__(self, args, **parts):
-        self.args, self.folder, self.parts, self.envs, self.step, self.signal = args, args.run_dir, parts, parts["envs"], -1, None
-        self.state, path = {"wall_seconds": 0, "evaluation": None, "tables": [0, 0]}, args.run_dir / "checkpoint.pt"
+        self.args, self.folder, self.parts, self.envs = args, args.run_dir, parts, parts["envs"]
+        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
+        self.signal, self.command = None, f"python {sys.argv[0]} --resume {self.folder}"
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, lambda number, _: setattr(self, "signal", number))
         if not args.resume:
             create_folder(args)
-        elif path.exists():
-            self.state = torch.load(path, "cpu", weights_only=True)
+        elif (self.folder / "checkpoint.pt").exists():
+            self.state = torch.load(self.folder / "checkpoint.pt", "cpu", weights_only=True)
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])
             torch.cuda.set_rng_state_all(self.state["cuda_rng"])
-            self.step = self.envs.global_step
-        self.began = time.perf_counter() - self.state["wall_seconds"]
+        self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
         self.tables = [open(self.folder / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
         for file, size, header in zip(self.tables, self.state["tables"], (
                 "global_step,wall_seconds,return_mean,return_std,episode_length_mean", "global_step,episode_return,episode_length")):
             file.truncate(size)                       # the rows after the checkpoint will come again
             size or print(header, file=file)
         if args.track:
-            import wandb
-            wandb.init(project=args.wandb_project_name, id=self.folder.name, resume="allow", sync_tensorboard=True,
-                       config=json.loads((self.folder / "config.json").read_text()))
+            importlib.import_module("wandb").init(project=args.wandb_project_name, id=self.folder.name, resume="allow",
+                                                  sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(self.folder, purge_step=max(self.step, 0) or None)
         plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
         self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
                         **{} if sys.stderr.isatty() else plain)
-        self.command = f"python {sys.argv[0]} --resume {self.folder}"
         print(f"run folder: {self.folder}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
 
     def goes_on(self, metrics, steps=1):
         """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
         previous, self.step = self.step, self.envs.global_step
-        complete = self.step + steps > self.args.total_timesteps and not self.signal
+        stop = self.step + steps > self.args.total_timesteps or self.signal
         log, evaluate, save = (every and self.step // every > previous // every
                                for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
         self.bar.update(self.step - max(previous, 0))
@@ -359,20 +328,19 @@ class Run:
         self.envs.finished.clear()
         if log:
             self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
-        if evaluate or complete and (self.state["evaluation"] or {}).get("step") != self.step:
-            self.evaluate()
-        if evaluate or save or complete or self.signal:
+        if evaluate or stop and not self.signal and self.state["evaluation"]["step"] < self.step:
+            self.evaluate(self.parts["agent"].actor)
+        if evaluate or save or stop:
             self.save()
-        if complete or self.signal:
+        if stop:
             self.end()
-        return not complete
+        return not stop
 
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)
 
-    def evaluate(self):
-        actor = self.parts["agent"].actor
+    def evaluate(self, actor):
         mean, std, length = evaluate(actor, self.args, self.step)
         self.state["evaluation"] = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(actor.state_dict())}
         print(self.step, round(time.perf_counter() - self.began, 3), mean, std, length, sep=",", file=self.tables[0])
@@ -380,15 +348,14 @@ class Run:
 
     def save(self):
         """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
-        for file in self.tables:
-            os.fsync(file.fileno())
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(), "step": self.step,
             "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
         with open(self.folder / "checkpoint.tmp", "wb") as file:
             torch.save(self.state, file)
             file.flush()
-            os.fsync(file.fileno())
+            for each in file, *self.tables:
+                os.fsync(each.fileno())
         os.replace(file.name, self.folder / "checkpoint.pt")
 
     def end(self):
@@ -403,9 +370,9 @@ class Run:
 def create_folder(args):
     """Makes the run's folder with its configuration and the source that made it: whole, or not at all."""
     cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
     config = {"script": Path(__file__).stem, **vars(args), "processor": cpu[1] if cpu else platform.machine(),
-              "python": platform.python_version(), "packages": packages}
+              "python": platform.python_version(), "packages": {
+                  name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}}
     temporary = args.run_dir.with_name(f".{args.run_dir.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str))
@@ -422,10 +389,18 @@ def command_line(default):
         return tyro.cli(Args, default=default, description=__doc__)
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
 
-MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
-               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+MAY_BE_ZERO = ("seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef", "ent_coef",
+               "exploration_noise", "policy_noise", "noise_clip")
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
+MAY_CHANGE = ("total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name")
+
+def can_render(env_id):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
+    with contextlib.suppress(Exception):
+        env = make_env(env_id, Path()).unwrapped
+        env.reset()
+        return env.render() is not None
 
 def parse_args():
     """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
@@ -447,39 +422,28 @@ def parse_args():
         for number in np.ravel(value) if type(value) in (int, float, tuple) else ():
             least, most = 0 if name in MAY_BE_ZERO else 1e-12 if type(value) is float else 1, AT_MOST.get(name, 1e12)
             least <= number <= most or fail(f"{option}: must be from {least} to {most:g}")
-    for holds, message in CHECKS:
-        holds(args) or fail(message.format(**vars(args)))
-    if args.track and not importlib.util.find_spec("wandb"):
-        fail("--track: wandb is not installed; pip install wandb")
     devices = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda"] * torch.cuda.is_available()]
     args.device = devices[-1] if args.device == "auto" else args.device
-    if args.device not in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())]:
-        fail(f"--device {args.device}: not on this machine, which has {', '.join(devices)}")
-    default = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", default))
-    if not folder and args.run_dir.exists():
-        fail(f"--run-dir {args.run_dir}: exists; give another, or go on with --resume {args.run_dir}")
+    name = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", name))
+    for holds, message in (
+            *checks(args),
+            (args.device in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())],
+             f"--device {args.device}: not on this machine, which has {', '.join(devices)}"),
+            (folder or not args.run_dir.exists(), f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"),
+            (not args.capture_video or can_render(args.env_id),
+             "--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa"),
+            (not args.track or importlib.util.find_spec("wandb"), "--track: needs wandb; pip install wandb")):
+        holds or fail(message)
     return args
-
-def check_rendering(args):
-    if sys.platform == "linux" and "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
-    try:
-        env = gym.make(args.env_id, render_mode="rgb_array")
-        env.reset()
-        env.render()
-    except Exception as error:
-        fail(f"--capture-video: cannot render ({error!r}); install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 1)
 
 def show(args):
     """Evaluates a run's policy, that of its last evaluation, which gives the same numbers again."""
-    state = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True)
-    envs = Environments([functools.partial(make_env, args.env_id)], (args.seed, 1), args.device)
+    state, envs = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True), Environments(args, 1, 1)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
-    agent.actor.load_state_dict((state["evaluation"] or {"actor": agent.actor.state_dict()})["actor"])
-    results = evaluate(agent.actor, args, state["envs"]["global_step"])
-    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *results))
+    agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
+    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *evaluate(agent.actor, args, state["step"])))
 
 if __name__ == "__main__":
     args = parse_args()
@@ -487,7 +451,6 @@ if __name__ == "__main__":
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("medium" if args.device == "cpu" else "highest")
     try:
-        args.capture_video and check_rendering(args)
         show(args) if args.evaluate else train(args)
     except (gym.error.Error, ModuleNotFoundError) as error:
         fail(f"--env-id {args.env_id}: {error}")

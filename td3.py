@@ -1,34 +1,27 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "numpy>=2", "tyro", "tensorboard", "tqdm",
-#                 "moviepy"]
+# dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "moviepy", "tensorboard", "tqdm", "tyro"]
 # ///
-"""TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477).
+"""TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477). Off-policy, deterministic:
+the critics learn Q(s, a) from remembered transitions, the actor climbs the gradient of what the first critic says.
 
-Off-policy: the critics learn Q(s, a) from remembered transitions, the actor climbs the gradient of Q₁.
-
-    y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)      actor: maximise E[Q₁(s, μ(s))]
-
-Over ddpg.py, three tricks: a smoothed target action [6], the smaller of two critics [8], a delayed actor [13].
-[n] are the fifteen steps of the derivation; primes are targets, slow copies of the networks.
-Run `python td3.py --env-id HalfCheetah-v5`; `--help` lists the options. Sections 1 to 5 are the algorithm.
+    y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)      critics: minimise (Qᵢ(s, a) − y)²
+                                                                  actor: maximise Q₁(s, μ(s))
+μ′, Q′ are targets, slow copies of the networks. ddpg.py plus three tricks: smoothed target actions ε [6], the smaller of
+two critics [8], a delayed actor [13]. [n] are the fifteen steps of the derivation. Sections 1 to 5 are the algorithm.
 """
 import contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math, multiprocessing
 import os, platform, re, shutil, signal, sys, time
+from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import gymnasium as gym
-import mujoco
-import numpy as np
-import torch
-import torch.nn.functional as F
-import tyro
+import gymnasium as gym, mujoco, numpy as np, torch, tyro
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-
 
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass
@@ -63,37 +56,26 @@ class Args:
     policy_frequency: int = 2  # critic updates to one of actor and targets
     tau: float = 0.005  # τ  weight of the new in Polyak averaging
 
-
-CHECKS = [  # what must hold, and what to say where it does not
-    (lambda a: a.batch_size <= a.buffer_size, "--batch-size {batch_size}: must be at most --buffer-size"),
-    (lambda a: a.num_envs <= a.buffer_size, "--num-envs {num_envs}: must be at most --buffer-size"),
-    (lambda a: a.learning_starts < a.total_timesteps,
-     "--learning-starts {learning_starts}: must be less than --total-timesteps, or nothing is learned"),
-]
-
+def checks(a):  # what must hold, and what to say where it does not
+    yield a.batch_size <= a.buffer_size, f"--batch-size {a.batch_size}: must be at most --buffer-size {a.buffer_size}"
+    yield a.num_envs <= a.buffer_size, f"--num-envs {a.num_envs}: must be at most --buffer-size {a.buffer_size}"
+    yield a.learning_starts < a.total_timesteps, f"--learning-starts {a.learning_starts}: must be below --total-timesteps"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-class Transition(NamedTuple):
-    obs: torch.Tensor         # s   [B, O]
-    action: torch.Tensor      # a   [B, A]
-    reward: torch.Tensor      # r   [B]
-    next_obs: torch.Tensor    # s′  [B, O], the true successor, also where an episode ends
-    terminated: torch.Tensor  #     [B], 1 where s′ is final: no reward can follow
-    truncated: torch.Tensor   #     [B], 1 where a time limit cut the episode: s′ still has a value
-
+# s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
+# final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
+Transition = namedtuple("Transition", "obs action reward next_obs terminated truncated")
 
 class ReplayBuffer:                                                                         # [1] the memory
-    """The last `capacity` transitions, a row each. On disk all of them, in one file that only ever grows."""
+    """The last `capacity` transitions, a row each. On disk all of them, in a file that is only appended to."""
 
     def __init__(self, capacity, obs_size, action_size, device, folder):
         self.widths = [obs_size, action_size, 1, obs_size, 1, 1]
         self.rows = torch.empty(capacity, sum(self.widths), device=device)
         self.path, self.total, self.saved = folder / "replay" / "transitions.f32", 0, 0
 
-    def add(self, transition):
-        self.put(torch.cat([x.reshape(len(x), -1) for x in transition], dim=1))
-
-    def put(self, rows):
+    def add(self, *columns):                          # [N, …] each
+        rows = torch.cat([column.reshape(len(column), -1) for column in columns], dim=1)
         self.rows[torch.arange(self.total, self.total + len(rows), device=rows.device) % len(self.rows)] = rows
         self.total += len(rows)
 
@@ -104,27 +86,24 @@ class ReplayBuffer:                                                             
 
     def state_dict(self):
         self.path.parent.mkdir(exist_ok=True)
-        with open(self.path, "ab") as file:           # what was written after the last checkpoint is written over
-            file.truncate(self.saved * self.rows[0].nbytes)
+        with open(self.path, "ab") as file:
+            file.truncate(self.saved * self.rows[0].nbytes)  # a run that died may have written more than it saved
             self.rows[torch.arange(self.saved, self.total) % len(self.rows)].cpu().numpy().tofile(file)
             os.fsync(file.fileno())
         self.saved = self.total
         return {"total": self.total}
 
     def load_state_dict(self, state):
-        self.total = max(0, state["total"] - len(self.rows))
-        while self.total < state["total"]:
-            count = min(100_000, state["total"] - self.total)
-            rows = np.fromfile(self.path, np.float32, count * sum(self.widths), offset=self.total * self.rows[0].nbytes)
-            self.put(torch.from_numpy(rows.reshape(count, -1)).to(self.rows.device))
-        self.saved = self.total
-
+        self.total, self.saved = max(0, state["total"] - len(self.rows)), state["total"]
+        while self.total < self.saved:
+            count, offset = min(100_000, self.saved - self.total) * sum(self.widths), self.total * self.rows[0].nbytes
+            rows = torch.from_numpy(np.fromfile(self.path, np.float32, count, offset=offset)).view(-1, sum(self.widths))
+            self.add(rows.to(self.rows.device))
 
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def mlp(*sizes):
     layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1])
-
 
 class Actor(nn.Module):                                                                     # [2] μ, and its target μ′
     def __init__(self, obs_size, action_size, hidden_sizes):
@@ -134,7 +113,6 @@ class Actor(nn.Module):                                                         
     def forward(self, obs):                           # [B, O] → [B, A] in [-1, 1]
         return torch.tanh(self.net(obs))
 
-
 class Critic(nn.Module):                                                                    # [3] Q, and its target Q′
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__()
@@ -142,7 +120,6 @@ class Critic(nn.Module):                                                        
 
     def forward(self, obs, action):                   # [B, O], [B, A] → [B]
         return self.net(torch.cat([obs, action], dim=-1)).squeeze(-1)
-
 
 class TwinCritic(nn.Module):
     def __init__(self, *sizes):
@@ -152,8 +129,28 @@ class TwinCritic(nn.Module):
     def forward(self, obs, action):                   # [B, O], [B, A] → [B], [B]
         return self.q1(obs, action), self.q2(obs, action)
 
-
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
+@torch.no_grad()
+def target_q(actor_target, critic_target, batch, args):                                     # → y [B]
+    _, _, reward, next_obs, terminated, _ = batch                                           # [4] a batch from memory
+    next_action = actor_target(next_obs)                                                    # [5] a′ = μ′(s′)
+    noise = (args.policy_noise * torch.randn_like(next_action)).clamp(-args.noise_clip, args.noise_clip)
+    next_action = (next_action + noise).clamp(-1, 1)                                        # [6] a′ + ε
+    next_q1, next_q2 = critic_target(next_obs, next_action)                                 # [7] Q′₁, Q′₂ (s′, a′)
+    next_q = torch.min(next_q1, next_q2)                                                    # [8] the smaller
+    return reward + args.gamma * (1 - terminated) * next_q                                  # [9] y
+
+def descend(loss, optimizer):
+    parameters = optimizer.param_groups[0]["params"]
+    optimizer.zero_grad()
+    loss.backward(inputs=parameters)                  # with respect to these, no others
+    optimizer.step()
+
+@torch.no_grad()
+def polyak(model, target, tau):
+    for new, slow in zip(model.parameters(), target.parameters()):
+        slow.lerp_(new, tau)
+
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
         super().__init__()
@@ -172,53 +169,19 @@ class Agent(nn.Module):
     def learn(self, batch, update):
         """Update number `update`, from a batch of B transitions. Returns what to log, detached."""
         y = target_q(self.actor_target, self.critic_target, batch, self.args)
-        loss, q = critic_loss(self.critic, batch, y)
-        descend(loss, self.critic_optimizer)
+        q1, q2 = self.critic(batch.obs, batch.action)                                       # [10] Q₁, Q₂ (s, a)
+        critic_loss = F.mse_loss(q1, y) + F.mse_loss(q2, y)                                 # [11] (Q₁ − y)² + (Q₂ − y)²
+        descend(critic_loss, self.critic_optimizer)                                         # [12]
         if update % self.args.policy_frequency == 0:
-            descend(actor_loss(self.actor, self.critic, batch), self.actor_optimizer)
-            polyak(self.actor, self.actor_target, self.args.tau)
-            polyak(self.critic, self.critic_target, self.args.tau)
-        return {"losses/critic_loss": loss.detach(), "losses/q": q}
-
-
-@torch.no_grad()
-def target_q(actor_target, critic_target, batch, args):                                     # → [B]
-    _, _, reward, next_obs, terminated, _ = batch                                           # [4] a batch from memory
-    next_action = actor_target(next_obs)                                                    # [5] a′ = μ′(s′)
-    noise = (args.policy_noise * torch.randn_like(next_action)).clamp(-args.noise_clip, args.noise_clip)
-    next_action = (next_action + noise).clamp(-1, 1)                                        # [6] a′ + ε
-    next_q1, next_q2 = critic_target(next_obs, next_action)                                 # [7] Q′₁, Q′₂ (s′, a′)
-    next_q = torch.min(next_q1, next_q2)                                                    # [8] the smaller
-    return reward + args.gamma * (1 - terminated) * next_q                                  # [9] y
-
-
-def critic_loss(critic, batch, y):                                                          # → [], []
-    q1, q2 = critic(batch.obs, batch.action)                                                # [10] Q₁, Q₂ (s, a)
-    loss = F.mse_loss(q1, y) + F.mse_loss(q2, y)                                            # [11] (Q₁ − y)² + (Q₂ − y)²
-    return loss, q1.detach().mean()
-
-
-def descend(loss, optimizer):
-    parameters = optimizer.param_groups[0]["params"]
-    optimizer.zero_grad()
-    loss.backward(inputs=parameters)                                                        # [12] of these, no others
-    optimizer.step()
-
-
-def actor_loss(actor, critic, batch):                                                       # → []
-    return -critic.q1(batch.obs, actor(batch.obs)).mean()                                   # [13] ascend Q₁(s, μ(s))
-
-
-@torch.no_grad()
-def polyak(model, target, tau):
-    for new, slow in zip(model.parameters(), target.parameters()):
-        slow.lerp_(new, tau)                                                                # [14] μ′, [15] Q′
-
+            actor_loss = -self.critic.q1(batch.obs, self.actor(batch.obs)).mean()           # [13] ascend Q₁(s, μ(s))
+            descend(actor_loss, self.actor_optimizer)
+            polyak(self.actor, self.actor_target, self.args.tau)                            # [14] μ′ ← τ μ + (1 − τ) μ′
+            polyak(self.critic, self.critic_target, self.args.tau)                          # [15] Q′ likewise
+        return {"losses/critic_loss": critic_loss.detach(), "losses/q": q1.detach().mean()}
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
-    make = functools.partial(make_env, args.env_id)
-    envs = Environments([make] * args.num_envs, (args.seed, 0), args.device, args.vectorization)
+    envs = Environments(args, args.num_envs, 0, args.vectorization)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     memory, metrics = ReplayBuffer(args.buffer_size, envs.obs_size, envs.action_size, args.device, args.run_dir), {}
     run = Run(args, envs=envs, memory=memory, agent=agent, actor_optimizer=agent.actor_optimizer,
@@ -226,7 +189,7 @@ def train(args):
     while run.goes_on(metrics):
         learning = envs.global_step >= args.learning_starts
         action = agent.act(envs.obs) if learning else 2 * torch.rand(args.num_envs, envs.action_size, device=args.device) - 1
-        memory.add(envs.step(action))
+        memory.add(*envs.step(action))
         for update in range(envs.global_step - args.num_envs, envs.global_step) if learning else ():
             metrics = agent.learn(memory.sample(args.batch_size), update)
 
@@ -240,23 +203,24 @@ def make_env(env_id, video=None):
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
-    Each episode has its own seed: the seeds and actions of the episodes under way restore all that a task hides."""
+    Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
 
-    def __init__(self, env_fns, entropy, device, vectorization="sync"):
+    def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs, self.entropy, self.device = vector(env_fns, autoreset_mode="Disabled"), entropy, device
-        obs_space, box = self.envs.single_observation_space, self.envs.single_action_space
-        if not (isinstance(obs_space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
-            fail(f"--env-id: needs Box observations and bounded Box actions, has {obs_space} and {box}")
-        self.obs_size, self.action_size = math.prod(obs_space.shape), math.prod(box.shape)
-        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
+        self.envs = vector([functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)],
+                           autoreset_mode="Disabled")
+        space, box = self.envs.single_observation_space, self.envs.single_action_space
+        if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
+            fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
+        self.obs_size, self.action_size, self.device = math.prod(space.shape), math.prod(box.shape), args.device
+        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), (args.seed, stream)
+        self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
-        self.seeds, self.lengths, self.returns = np.zeros(len(env_fns), int), np.zeros(len(env_fns), int), np.zeros(len(env_fns))
-        self.begin(np.ones(len(env_fns), bool))
+        self.begin(np.ones(num_envs, bool))
 
     def begin(self, new):                             # an episode in every environment i where new[i]
-        self.returns[new], self.lengths[new] = 0, 0
         self.seeds[new] = np.random.SeedSequence((*self.entropy, self.global_step)).generate_state(len(new))[new]
+        self.lengths[new], self.returns[new] = 0, 0
         self.actions = self.actions[len(self.actions) - self.lengths.max():]
         self.obs = self.reset(new)
 
@@ -273,10 +237,8 @@ class Environments:
         next_obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
         transition = Transition(self.obs, action, *map(self.tensor, (reward, next_obs, terminated, truncated)))
         self.obs, done = transition.next_obs, terminated | truncated
-        self.global_step += len(done)
-        self.returns += reward
-        self.lengths += 1
-        for i in np.flatnonzero(done):
+        self.global_step, self.lengths, self.returns = self.global_step + len(done), self.lengths + 1, self.returns + reward
+        for i in np.flatnonzero(done).tolist():
             self.finished.append((i, self.global_step, self.returns[i].item(), self.lengths[i].item()))
         if done.any():
             self.begin(done)
@@ -289,64 +251,61 @@ class Environments:
     def load_state_dict(self, state):
         self.global_step, self.actions = state["global_step"], list(state["actions"].numpy())
         self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
-        new = self.lengths == len(self.actions)
-        self.obs = self.reset(new | ~new)
-        for left in range(len(self.actions), 0, -1):  # plays the actions again; an episode begins where its length is left
-            obs, _, terminated, truncated, _ = self.envs.step(self.actions[-left])
-            new = terminated | truncated | (self.lengths == left - 1)
+        self.obs = self.reset(np.ones(len(self.seeds), bool))
+        for left, action in zip(range(len(self.actions) - 1, -1, -1), self.actions):
+            obs, _, terminated, truncated, _ = self.envs.step(action)
+            new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
             self.obs = self.reset(new) if new.any() else self.tensor(obs)
 
 @torch.no_grad()
 def evaluate(actor, args, step):
-    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own; films
-    the first if asked. Returns the return's mean and standard deviation, and the mean length."""
-    videos = [args.run_dir / f"videos/step-{step}" if args.capture_video else None] + [None] * (args.eval_episodes - 1)
-    envs = Environments([functools.partial(make_env, args.env_id, video) for video in videos], (args.seed, 1), args.device)
-    while len({i for i, *_ in envs.finished}) < args.eval_episodes:
+    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own.
+    Returns the return's mean and standard deviation, and the mean length."""
+    video = args.run_dir / "videos" / f"step-{step}" if args.capture_video else None
+    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
+    while len(episodes) < args.eval_episodes:
         envs.step(actor(envs.obs))
+        episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
     envs.envs.close()
-    first = {i: (return_, length) for i, _, return_, length in reversed(envs.finished)}
-    returns, lengths = np.array([first[i] for i in range(args.eval_episodes)]).T
+    returns, lengths = np.array(sorted(episodes.values())).T
     return returns.mean().item(), returns.std().item(), lengths.mean().item()
 
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
 
     def __init__(self, args, **parts):
-        self.args, self.folder, self.parts, self.envs, self.step, self.signal = args, args.run_dir, parts, parts["envs"], -1, None
-        self.state, path = {"wall_seconds": 0, "evaluation": None, "tables": [0, 0]}, args.run_dir / "checkpoint.pt"
+        self.args, self.folder, self.parts, self.envs = args, args.run_dir, parts, parts["envs"]
+        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
+        self.signal, self.command = None, f"python {sys.argv[0]} --resume {self.folder}"
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, lambda number, _: setattr(self, "signal", number))
         if not args.resume:
             create_folder(args)
-        elif path.exists():
-            self.state = torch.load(path, "cpu", weights_only=True)
+        elif (self.folder / "checkpoint.pt").exists():
+            self.state = torch.load(self.folder / "checkpoint.pt", "cpu", weights_only=True)
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])
             torch.cuda.set_rng_state_all(self.state["cuda_rng"])
-            self.step = self.envs.global_step
-        self.began = time.perf_counter() - self.state["wall_seconds"]
+        self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
         self.tables = [open(self.folder / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
         for file, size, header in zip(self.tables, self.state["tables"], (
                 "global_step,wall_seconds,return_mean,return_std,episode_length_mean", "global_step,episode_return,episode_length")):
             file.truncate(size)                       # the rows after the checkpoint will come again
             size or print(header, file=file)
         if args.track:
-            import wandb
-            wandb.init(project=args.wandb_project_name, id=self.folder.name, resume="allow", sync_tensorboard=True,
-                       config=json.loads((self.folder / "config.json").read_text()))
+            importlib.import_module("wandb").init(project=args.wandb_project_name, id=self.folder.name, resume="allow",
+                                                  sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(self.folder, purge_step=max(self.step, 0) or None)
         plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
         self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
                         **{} if sys.stderr.isatty() else plain)
-        self.command = f"python {sys.argv[0]} --resume {self.folder}"
         print(f"run folder: {self.folder}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
 
     def goes_on(self, metrics, steps=1):
         """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
         previous, self.step = self.step, self.envs.global_step
-        complete = self.step + steps > self.args.total_timesteps and not self.signal
+        stop = self.step + steps > self.args.total_timesteps or self.signal
         log, evaluate, save = (every and self.step // every > previous // every
                                for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
         self.bar.update(self.step - max(previous, 0))
@@ -357,20 +316,19 @@ class Run:
         self.envs.finished.clear()
         if log:
             self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
-        if evaluate or complete and (self.state["evaluation"] or {}).get("step") != self.step:
-            self.evaluate()
-        if evaluate or save or complete or self.signal:
+        if evaluate or stop and not self.signal and self.state["evaluation"]["step"] < self.step:
+            self.evaluate(self.parts["agent"].actor)
+        if evaluate or save or stop:
             self.save()
-        if complete or self.signal:
+        if stop:
             self.end()
-        return not complete
+        return not stop
 
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)
 
-    def evaluate(self):
-        actor = self.parts["agent"].actor
+    def evaluate(self, actor):
         mean, std, length = evaluate(actor, self.args, self.step)
         self.state["evaluation"] = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(actor.state_dict())}
         print(self.step, round(time.perf_counter() - self.began, 3), mean, std, length, sep=",", file=self.tables[0])
@@ -378,15 +336,14 @@ class Run:
 
     def save(self):
         """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
-        for file in self.tables:
-            os.fsync(file.fileno())
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(), "step": self.step,
             "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
         with open(self.folder / "checkpoint.tmp", "wb") as file:
             torch.save(self.state, file)
             file.flush()
-            os.fsync(file.fileno())
+            for each in file, *self.tables:
+                os.fsync(each.fileno())
         os.replace(file.name, self.folder / "checkpoint.pt")
 
     def end(self):
@@ -401,9 +358,9 @@ class Run:
 def create_folder(args):
     """Makes the run's folder with its configuration and the source that made it: whole, or not at all."""
     cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
     config = {"script": Path(__file__).stem, **vars(args), "processor": cpu[1] if cpu else platform.machine(),
-              "python": platform.python_version(), "packages": packages}
+              "python": platform.python_version(), "packages": {
+                  name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}}
     temporary = args.run_dir.with_name(f".{args.run_dir.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str))
@@ -420,10 +377,18 @@ def command_line(default):
         return tyro.cli(Args, default=default, description=__doc__)
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
 
-MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
-               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+MAY_BE_ZERO = ("seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef", "ent_coef",
+               "exploration_noise", "policy_noise", "noise_clip")
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
+MAY_CHANGE = ("total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name")
+
+def can_render(env_id):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
+    with contextlib.suppress(Exception):
+        env = make_env(env_id, Path()).unwrapped
+        env.reset()
+        return env.render() is not None
 
 def parse_args():
     """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
@@ -445,39 +410,28 @@ def parse_args():
         for number in np.ravel(value) if type(value) in (int, float, tuple) else ():
             least, most = 0 if name in MAY_BE_ZERO else 1e-12 if type(value) is float else 1, AT_MOST.get(name, 1e12)
             least <= number <= most or fail(f"{option}: must be from {least} to {most:g}")
-    for holds, message in CHECKS:
-        holds(args) or fail(message.format(**vars(args)))
-    if args.track and not importlib.util.find_spec("wandb"):
-        fail("--track: wandb is not installed; pip install wandb")
     devices = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda"] * torch.cuda.is_available()]
     args.device = devices[-1] if args.device == "auto" else args.device
-    if args.device not in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())]:
-        fail(f"--device {args.device}: not on this machine, which has {', '.join(devices)}")
-    default = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", default))
-    if not folder and args.run_dir.exists():
-        fail(f"--run-dir {args.run_dir}: exists; give another, or go on with --resume {args.run_dir}")
+    name = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", name))
+    for holds, message in (
+            *checks(args),
+            (args.device in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())],
+             f"--device {args.device}: not on this machine, which has {', '.join(devices)}"),
+            (folder or not args.run_dir.exists(), f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"),
+            (not args.capture_video or can_render(args.env_id),
+             "--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa"),
+            (not args.track or importlib.util.find_spec("wandb"), "--track: needs wandb; pip install wandb")):
+        holds or fail(message)
     return args
-
-def check_rendering(args):
-    if sys.platform == "linux" and "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
-    try:
-        env = gym.make(args.env_id, render_mode="rgb_array")
-        env.reset()
-        env.render()
-    except Exception as error:
-        fail(f"--capture-video: cannot render ({error!r}); install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 1)
 
 def show(args):
     """Evaluates a run's policy, that of its last evaluation, which gives the same numbers again."""
-    state = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True)
-    envs = Environments([functools.partial(make_env, args.env_id)], (args.seed, 1), args.device)
+    state, envs = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True), Environments(args, 1, 1)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
-    agent.actor.load_state_dict((state["evaluation"] or {"actor": agent.actor.state_dict()})["actor"])
-    results = evaluate(agent.actor, args, state["envs"]["global_step"])
-    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *results))
+    agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
+    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *evaluate(agent.actor, args, state["step"])))
 
 if __name__ == "__main__":
     args = parse_args()
@@ -485,7 +439,6 @@ if __name__ == "__main__":
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("medium" if args.device == "cpu" else "highest")
     try:
-        args.capture_video and check_rendering(args)
         show(args) if args.evaluate else train(args)
     except (gym.error.Error, ModuleNotFoundError) as error:
         fail(f"--env-id {args.env_id}: {error}")
