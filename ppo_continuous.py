@@ -12,9 +12,8 @@ Over a2c.py, one idea: the ratio ρ, clipped [PPO-1, PPO-2], allows many updates
 [PG] [AC] [GAE] [PPO] are the steps of the derivation.
 Run `python ppo_continuous.py --env-id HalfCheetah-v5`; `--help` lists the options. Sections 1 to 5 are the algorithm.
 """
-import contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math, multiprocessing
-import os, platform, re, shutil, signal, sys, time
-from collections import namedtuple
+import collections, contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math
+import multiprocessing, os, platform, re, shutil, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,16 +68,17 @@ def checks(a):  # what must hold, and what to say where it does not
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
 # final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
-Transition = namedtuple("Transition", "obs action reward next_obs terminated truncated")
+Transition = collections.namedtuple("Transition", "obs action reward next_obs terminated truncated")
 
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 class Normalizer(nn.Module):
-    """Scales by the running mean and variance of what it was given to learn, [..., O] (Chan, Golub, LeVeque 1983)."""
+    """Running mean and variance of what it was given to learn, [..., O] (Chan, Golub, LeVeque 1983)."""
 
     def __init__(self, size):
         super().__init__()
-        for name, value in {"mean": torch.zeros(size), "var": torch.ones(size), "count": torch.zeros(())}.items():
-            self.register_buffer(name, value)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+        self.register_buffer("count", torch.zeros(()))
 
     def forward(self, x):
         return ((x - self.mean) / (self.var + 1e-8).sqrt()).clamp(-10, 10)
@@ -108,6 +108,13 @@ class Actor(nn.Module):
     def forward(self, obs):                           # [..., O] → μ [..., A]
         return self.net(obs)
 
+    def log_prob(self, obs, action):                  # [..., O], [..., A] → [...]
+        z = (action - self(obs)) / self.log_std.exp()
+        return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
+
+    def entropy(self):                                # → []
+        return (self.log_std + math.log(2 * math.pi * math.e) / 2).sum()                    # [AC-1] H(π)
+
 class Critic(nn.Module):
     def __init__(self, obs_norm, obs_size, hidden_sizes):
         super().__init__()
@@ -117,58 +124,8 @@ class Critic(nn.Module):
         return self.net(obs).squeeze(-1)
 
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
-class Agent(nn.Module):
-    def __init__(self, obs_size, action_size, args):
-        super().__init__()
-        self.args = args
-        self.obs_norm, self.return_norm = Normalizer(obs_size), Normalizer(1)
-        self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
-        self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
-        self.register_buffer("discounted", torch.zeros(args.num_envs))
-        self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
-
-    @torch.no_grad()
-    def act(self, obs):                               # [N, O] → [N, A]
-        mean = self.actor(obs)
-        return mean + self.actor.log_std.exp() * torch.randn_like(mean)
-
-    def learn(self, rollout):
-        """K epochs of updates from a rollout [T, N, …]. Returns what to log, detached."""
-        args = self.args
-        obs, action, reward, next_obs, terminated, truncated = rollout
-        done = torch.maximum(terminated, truncated)
-        with torch.no_grad():
-            reward = self.scale(reward, done)
-            value, next_value = self.critic(obs), self.critic(next_obs)
-            old_log_prob = log_prob(self.actor, obs, action)
-        advantage, return_ = gae(reward, value, next_value, terminated, done, args.gamma, args.gae_lambda)
-        if args.norm_adv:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, old_log_prob)]
-        metrics = []
-        for _ in range(args.update_epochs):
-            for index in torch.randperm(len(batch[0])).view(args.num_minibatches, -1):
-                loss, info = total_loss(self.actor, self.critic, *(x[index] for x in batch), args)
-                descend_clipped(loss, self.optimizer, args.max_grad_norm)
-        self.obs_norm.learn(obs)
-        return info
-
-    def scale(self, reward, done):
-        """Divides rewards by the running standard deviation of the discounted return."""
-        returns = torch.empty_like(reward)
-        for t in range(len(reward)):
-            returns[t] = self.discounted = self.args.gamma * self.discounted + reward[t]
-            self.discounted = self.discounted * (1 - done[t])
-        self.return_norm.learn(returns)
-        return (reward / (self.return_norm.var + 1e-8).sqrt()).clamp(-10, 10)
-
-def log_prob(actor, obs, action):                     # [..., O], [..., A] → [...]
-    z = (action - actor(obs)) / actor.log_std.exp()
-    return -(z**2 / 2 + actor.log_std + math.log(2 * math.pi) / 2).sum(-1)                  # [PG-1] log π(a|s)
-
-def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N]
-    y = torch.zeros_like(x)
-    following = torch.zeros_like(x[0])
+def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
+    y, following = torch.empty_like(x), torch.zeros_like(x[0])
     for t in reversed(range(len(x))):
         y[t] = following = x[t] + discount * (1 - done[t]) * following
     return y
@@ -179,20 +136,61 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):        
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
 
 def total_loss(actor, critic, obs, action, advantage, return_, old_log_prob, args):
-    ratio = (log_prob(actor, obs, action) - old_log_prob).exp()                             # [PPO-1] ρ
-    clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
-    actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()                  # [PPO-2]
-    critic_loss = F.mse_loss(critic(obs), return_)                                          # [AC-2]
-    entropy = (actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()                    # [AC-3]
-    loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy                # [AC-4]
-    return loss, {"losses/actor": actor_loss.detach(), "losses/critic": critic_loss.detach(), "losses/entropy": entropy.detach()}
+    ratio = (actor.log_prob(obs, action) - old_log_prob).exp()                              # [PPO-1] ρ
+    clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)                           # [PPO-2]
+    actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()                  # [PPO-3] the worse of both
+    critic_loss = F.mse_loss(critic(obs), return_)                                          # [AC-3]
+    loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * actor.entropy()        # [AC-4]
+    return loss, {"losses/actor": actor_loss.detach(), "losses/critic": critic_loss.detach(),
+                  "losses/approx_kl": (ratio - 1 - ratio.log()).detach().mean(), "losses/clipfrac": (ratio != clipped).float().mean()}
 
-def descend_clipped(loss, optimizer, max_grad_norm):
+def descend(loss, optimizer, max_grad_norm):
     parameters = optimizer.param_groups[0]["params"]
     optimizer.zero_grad()
     loss.backward(inputs=parameters)
     nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
+
+class Agent(nn.Module):
+    def __init__(self, obs_size, action_size, args):
+        super().__init__()
+        self.args, self.obs_norm, self.return_norm = args, Normalizer(obs_size), Normalizer(1)
+        self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
+        self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
+        self.register_buffer("discounted", torch.zeros(args.num_envs))
+        self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
+
+    @torch.no_grad()
+    def act(self, obs):                               # [N, O] → [N, A]
+        mean = self.actor(obs)
+        return mean + self.actor.log_std.exp() * torch.randn_like(mean)
+
+    def scale(self, reward, done):                    # divides by the running deviation of the discounted return, [T, N]
+        discounted = torch.empty_like(reward)
+        for t in range(len(reward)):
+            discounted[t] = self.discounted.mul_(self.args.gamma).add_(reward[t])
+            self.discounted *= 1 - done[t]
+        self.return_norm.learn(discounted)
+        return reward / (self.return_norm.var + 1e-8).sqrt()
+
+    def learn(self, rollout):
+        """K passes over a rollout of transitions, [T, N, …] each, in minibatches. Returns what to log, detached."""
+        obs, action, reward, next_obs, terminated, truncated = rollout
+        done = torch.maximum(terminated, truncated)
+        with torch.no_grad():
+            reward = self.scale(reward, done)
+            value, next_value, log_prob = self.critic(obs), self.critic(next_obs), self.actor.log_prob(obs, action)
+        advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
+        if self.args.norm_adv: advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, log_prob)]
+        for _ in range(self.args.update_epochs):
+            for index in torch.randperm(len(batch[0])).chunk(self.args.num_minibatches):    # [PPO-4] K epochs
+                loss, metrics = total_loss(self.actor, self.critic, *(x[index] for x in batch), self.args)
+                descend(loss, self.optimizer, self.args.max_grad_norm)
+            if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
+                break
+        self.obs_norm.learn(obs)
+        return metrics
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
@@ -218,14 +216,14 @@ class Environments:
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
 
     def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
+        env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs = vector([functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)],
-                           autoreset_mode="Disabled")
+        self.envs, self.device, self.entropy = vector(env_fns, autoreset_mode="Disabled"), args.device, (args.seed, stream)
         space, box = self.envs.single_observation_space, self.envs.single_action_space
         if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
             fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
-        self.obs_size, self.action_size, self.device = math.prod(space.shape), math.prod(box.shape), args.device
-        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), (args.seed, stream)
+        self.obs_size, self.action_size = math.prod(space.shape), math.prod(box.shape)
+        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
         self.begin(np.ones(num_envs, bool))
@@ -239,7 +237,7 @@ class Environments:
     def reset(self, new):
         return self.tensor(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
 
-    def tensor(self, array):
+    def tensor(self, array):                          # [N, …] → [N, product of …], [N] → [N]
         return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
 
     def step(self, action):
@@ -273,8 +271,8 @@ class Environments:
 def evaluate(actor, args, step):
     """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own.
     Returns the return's mean and standard deviation, and the mean length."""
-    video = args.run_dir / "videos" / f"step-{step}" if args.capture_video else None
-    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
+    envs = Environments(args, args.eval_episodes, 1, video=args.run_dir / f"videos/step-{step}" if args.capture_video else None)
+    episodes = {}
     while len(episodes) < args.eval_episodes:
         envs.step(actor(envs.obs))
         episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
@@ -286,33 +284,34 @@ class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
 
     def __init__(self, args, **parts):
-        self.args, self.folder, self.parts, self.envs = args, args.run_dir, parts, parts["envs"]
+        self.args, self.parts, self.envs, self.path = args, parts, parts["envs"], args.run_dir / "checkpoint.pt"
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
-        self.signal, self.command = None, f"python {sys.argv[0]} --resume {self.folder}"
+        self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, lambda number, _: setattr(self, "signal", number))
         if not args.resume:
-            create_folder(args)
-        elif (self.folder / "checkpoint.pt").exists():
-            self.state = torch.load(self.folder / "checkpoint.pt", "cpu", weights_only=True)
+            args.run_dir.mkdir(parents=True)
+            shutil.copy(__file__, args.run_dir)
+            (args.run_dir / "config.json").write_text(json.dumps(vars(args) | about(), indent=2, default=str))
+        elif self.path.exists():
+            self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])
             torch.cuda.set_rng_state_all(self.state["cuda_rng"])
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        self.tables = [open(self.folder / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
-        for file, size, header in zip(self.tables, self.state["tables"], (
-                "global_step,wall_seconds,return_mean,return_std,episode_length_mean", "global_step,episode_return,episode_length")):
+        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in HEADERS]
+        for file, size, header in zip(self.tables, self.state["tables"], HEADERS.values()):
             file.truncate(size)                       # the rows after the checkpoint will come again
             size or print(header, file=file)
         if args.track:
-            importlib.import_module("wandb").init(project=args.wandb_project_name, id=self.folder.name, resume="allow",
+            importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
-        self.writer = SummaryWriter(self.folder, purge_step=max(self.step, 0) or None)
+        self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
         plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
         self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
                         **{} if sys.stderr.isatty() else plain)
-        print(f"run folder: {self.folder}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
+        print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
 
     def goes_on(self, metrics, steps=1):
         """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
@@ -349,14 +348,14 @@ class Run:
     def save(self):
         """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(), "step": self.step,
+            "step": self.step, "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
             "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
-        with open(self.folder / "checkpoint.tmp", "wb") as file:
+        with open(self.path.with_suffix(".tmp"), "wb") as file:
             torch.save(self.state, file)
             file.flush()
             for each in file, *self.tables:
                 os.fsync(each.fileno())
-        os.replace(file.name, self.folder / "checkpoint.pt")
+        os.replace(file.name, self.path)
 
     def end(self):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables:
@@ -367,32 +366,23 @@ class Run:
         print("final evaluation: return {:.2f} ± {:.2f}".format(*self.state["evaluation"]["return"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
 
-def create_folder(args):
-    """Makes the run's folder with its configuration and the source that made it: whole, or not at all."""
+HEADERS = {"evaluations": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
+           "episodes": "global_step,episode_return,episode_length"}
+
+def about():
     cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    config = {"script": Path(__file__).stem, **vars(args), "processor": cpu[1] if cpu else platform.machine(),
-              "python": platform.python_version(), "packages": {
-                  name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}}
-    temporary = args.run_dir.with_name(f".{args.run_dir.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str))
-    shutil.copy(__file__, temporary)
-    temporary.rename(args.run_dir)
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+    return {"script": Path(__file__).stem, "processor": cpu[1] if cpu else platform.machine(),
+            "python": platform.python_version(), "packages": packages}
 
 def fail(message, status=2):
     print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(status)
 
-def command_line(default):
-    """The options given, over `default`. What tyro says of a mistake is put in one line."""
+def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
-
-MAY_BE_ZERO = ("seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef", "ent_coef",
-               "exploration_noise", "policy_noise", "noise_clip")
-AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = ("total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name")
 
 def can_render(env_id):
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
@@ -401,6 +391,11 @@ def can_render(env_id):
         env = make_env(env_id, Path()).unwrapped
         env.reset()
         return env.render() is not None
+
+MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
+               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
+MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
 
 def parse_args():
     """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
@@ -443,7 +438,8 @@ def show(args):
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *evaluate(agent.actor, args, state["step"])))
+    result = evaluate(agent.actor, args, state["step"])
+    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *result))
 
 if __name__ == "__main__":
     args = parse_args()
@@ -452,7 +448,5 @@ if __name__ == "__main__":
     torch.set_float32_matmul_precision("medium" if args.device == "cpu" else "highest")
     try:
         show(args) if args.evaluate else train(args)
-    except (gym.error.Error, ModuleNotFoundError) as error:
-        fail(f"--env-id {args.env_id}: {error}")
-    except OSError as error:
-        fail(error, 1)
+    except (gym.error.Error, ImportError, OSError) as error:
+        fail(error, 1 if isinstance(error, OSError) else 2)

@@ -10,9 +10,8 @@ the critics learn Q(s, a) from remembered transitions, the actor climbs the grad
 μ′, Q′ are targets, slow copies of the networks. ddpg.py plus three tricks: smoothed target actions ε [6], the smaller of
 two critics [8], a delayed actor [13]. [n] are the fifteen steps of the derivation. Sections 1 to 5 are the algorithm.
 """
-import contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math, multiprocessing
-import os, platform, re, shutil, signal, sys, time
-from collections import namedtuple
+import collections, contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math
+import multiprocessing, os, platform, re, shutil, signal, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,7 +63,7 @@ def checks(a):  # what must hold, and what to say where it does not
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
 # final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
-Transition = namedtuple("Transition", "obs action reward next_obs terminated truncated")
+Transition = collections.namedtuple("Transition", "obs action reward next_obs terminated truncated")
 
 class ReplayBuffer:                                                                         # [1] the memory
     """The last `capacity` transitions, a row each. On disk all of them, in a file that is only appended to."""
@@ -206,14 +205,14 @@ class Environments:
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
 
     def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
+        env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs = vector([functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)],
-                           autoreset_mode="Disabled")
+        self.envs, self.device, self.entropy = vector(env_fns, autoreset_mode="Disabled"), args.device, (args.seed, stream)
         space, box = self.envs.single_observation_space, self.envs.single_action_space
         if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
             fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
-        self.obs_size, self.action_size, self.device = math.prod(space.shape), math.prod(box.shape), args.device
-        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), (args.seed, stream)
+        self.obs_size, self.action_size = math.prod(space.shape), math.prod(box.shape)
+        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
         self.begin(np.ones(num_envs, bool))
@@ -227,7 +226,7 @@ class Environments:
     def reset(self, new):
         return self.tensor(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
 
-    def tensor(self, array):
+    def tensor(self, array):                          # [N, …] → [N, product of …], [N] → [N]
         return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
 
     def step(self, action):
@@ -261,8 +260,8 @@ class Environments:
 def evaluate(actor, args, step):
     """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own.
     Returns the return's mean and standard deviation, and the mean length."""
-    video = args.run_dir / "videos" / f"step-{step}" if args.capture_video else None
-    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
+    envs = Environments(args, args.eval_episodes, 1, video=args.run_dir / f"videos/step-{step}" if args.capture_video else None)
+    episodes = {}
     while len(episodes) < args.eval_episodes:
         envs.step(actor(envs.obs))
         episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
@@ -274,33 +273,34 @@ class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
 
     def __init__(self, args, **parts):
-        self.args, self.folder, self.parts, self.envs = args, args.run_dir, parts, parts["envs"]
+        self.args, self.parts, self.envs, self.path = args, parts, parts["envs"], args.run_dir / "checkpoint.pt"
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
-        self.signal, self.command = None, f"python {sys.argv[0]} --resume {self.folder}"
+        self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, lambda number, _: setattr(self, "signal", number))
         if not args.resume:
-            create_folder(args)
-        elif (self.folder / "checkpoint.pt").exists():
-            self.state = torch.load(self.folder / "checkpoint.pt", "cpu", weights_only=True)
+            args.run_dir.mkdir(parents=True)
+            shutil.copy(__file__, args.run_dir)
+            (args.run_dir / "config.json").write_text(json.dumps(vars(args) | about(), indent=2, default=str))
+        elif self.path.exists():
+            self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])
             torch.cuda.set_rng_state_all(self.state["cuda_rng"])
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        self.tables = [open(self.folder / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
-        for file, size, header in zip(self.tables, self.state["tables"], (
-                "global_step,wall_seconds,return_mean,return_std,episode_length_mean", "global_step,episode_return,episode_length")):
+        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in HEADERS]
+        for file, size, header in zip(self.tables, self.state["tables"], HEADERS.values()):
             file.truncate(size)                       # the rows after the checkpoint will come again
             size or print(header, file=file)
         if args.track:
-            importlib.import_module("wandb").init(project=args.wandb_project_name, id=self.folder.name, resume="allow",
+            importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
-        self.writer = SummaryWriter(self.folder, purge_step=max(self.step, 0) or None)
+        self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
         plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
         self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
                         **{} if sys.stderr.isatty() else plain)
-        print(f"run folder: {self.folder}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
+        print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
 
     def goes_on(self, metrics, steps=1):
         """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
@@ -337,14 +337,14 @@ class Run:
     def save(self):
         """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(), "step": self.step,
+            "step": self.step, "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
             "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
-        with open(self.folder / "checkpoint.tmp", "wb") as file:
+        with open(self.path.with_suffix(".tmp"), "wb") as file:
             torch.save(self.state, file)
             file.flush()
             for each in file, *self.tables:
                 os.fsync(each.fileno())
-        os.replace(file.name, self.folder / "checkpoint.pt")
+        os.replace(file.name, self.path)
 
     def end(self):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables:
@@ -355,32 +355,23 @@ class Run:
         print("final evaluation: return {:.2f} ± {:.2f}".format(*self.state["evaluation"]["return"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
 
-def create_folder(args):
-    """Makes the run's folder with its configuration and the source that made it: whole, or not at all."""
+HEADERS = {"evaluations": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
+           "episodes": "global_step,episode_return,episode_length"}
+
+def about():
     cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    config = {"script": Path(__file__).stem, **vars(args), "processor": cpu[1] if cpu else platform.machine(),
-              "python": platform.python_version(), "packages": {
-                  name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}}
-    temporary = args.run_dir.with_name(f".{args.run_dir.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    (temporary / "config.json").write_text(json.dumps(config, indent=2, default=str))
-    shutil.copy(__file__, temporary)
-    temporary.rename(args.run_dir)
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+    return {"script": Path(__file__).stem, "processor": cpu[1] if cpu else platform.machine(),
+            "python": platform.python_version(), "packages": packages}
 
 def fail(message, status=2):
     print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(status)
 
-def command_line(default):
-    """The options given, over `default`. What tyro says of a mistake is put in one line."""
+def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
-
-MAY_BE_ZERO = ("seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef", "ent_coef",
-               "exploration_noise", "policy_noise", "noise_clip")
-AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = ("total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name")
 
 def can_render(env_id):
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
@@ -389,6 +380,11 @@ def can_render(env_id):
         env = make_env(env_id, Path()).unwrapped
         env.reset()
         return env.render() is not None
+
+MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
+               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
+MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
 
 def parse_args():
     """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
@@ -431,7 +427,8 @@ def show(args):
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *evaluate(agent.actor, args, state["step"])))
+    result = evaluate(agent.actor, args, state["step"])
+    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *result))
 
 if __name__ == "__main__":
     args = parse_args()
@@ -440,7 +437,5 @@ if __name__ == "__main__":
     torch.set_float32_matmul_precision("medium" if args.device == "cpu" else "highest")
     try:
         show(args) if args.evaluate else train(args)
-    except (gym.error.Error, ModuleNotFoundError) as error:
-        fail(f"--env-id {args.env_id}: {error}")
-    except OSError as error:
-        fail(error, 1)
+    except (gym.error.Error, ImportError, OSError) as error:
+        fail(error, 1 if isinstance(error, OSError) else 2)
