@@ -12,26 +12,22 @@ Over a2c.py, one idea: the ratio ρ, clipped [PPO-1, PPO-2], allows many updates
 [PG] [AC] [GAE] [PPO] are the steps of the derivation.
 Run `python ppo_continuous.py --env-id HalfCheetah-v5`; `--help` lists the options. Sections 1 to 5 are the algorithm.
 """
-import collections, contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math
-import multiprocessing, os, platform, re, shutil, signal, sys, time
-from dataclasses import dataclass
+import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
+import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing
 from pathlib import Path
-from typing import Literal
 
-import gymnasium as gym, mujoco, numpy as np, torch, tyro
+import gymnasium as gym, mujoco, numpy as np, torch, tqdm, tyro
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass
+@dataclasses.dataclass
 class Args:
     env_id: str = "HalfCheetah-v5"  # Gymnasium task with Box observations and actions
     seed: int = 1  # of networks, environments and noise
     total_timesteps: int = 1_000_000  # environment steps, all environments together
     num_envs: int = 16  # environments that step together
-    vectorization: Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
+    vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
     compile: bool = False  # torch.compile the losses
@@ -58,7 +54,7 @@ class Args:
 
 def checks(a):  # what must hold, and what to say where it does not
     batch = a.num_envs * a.num_steps
-    yield batch <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than one rollout of {batch} steps"
+    yield batch <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than one rollout, {batch} steps"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -66,18 +62,12 @@ def checks(a):  # what must hold, and what to say where it does not
 Transition = collections.namedtuple("Transition", "obs action reward next_obs terminated truncated")
 
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
-class Normalizer(nn.Module):
-    """Running mean and variance of what it was given to learn, [..., O] (Chan, Golub, LeVeque 1983)."""
-
+class Normalizer(nn.Module):                          # by the running mean and variance (Chan, Golub, LeVeque 1983)
     def __init__(self, size):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("var", torch.ones(size))
-        self.register_buffer("count", torch.zeros(()))
-
+        self.mean, self.var, self.count = map(nn.Buffer, (torch.zeros(size), torch.ones(size), torch.zeros(())))
     def forward(self, x):
         return ((x - self.mean) / (self.var + 1e-8).sqrt()).clamp(-10, 10)
-
     def learn(self, x):
         x = x.reshape(-1, *self.mean.shape)
         self.count += len(x)
@@ -90,33 +80,19 @@ def mlp(*sizes, gain):
     for layer in layers[::2]:
         nn.init.orthogonal_(layer.weight, gain if layer is layers[-1] else 2**0.5)
         nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
+    return layers
 
-class Actor(nn.Module):
-    """The policy N(μ(s), σ²) of unbounded actions; the environments clip them to [-1, 1]."""
-
+class Actor(nn.Sequential):                           # [..., O] → μ [..., A] of the policy N(μ(s), σ²)
     def __init__(self, obs_norm, obs_size, action_size, hidden_sizes):
-        super().__init__()
-        self.net = nn.Sequential(obs_norm, mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
+        super().__init__(obs_norm, *mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
         self.log_std = nn.Parameter(torch.full((action_size,), -0.5))
-
-    def forward(self, obs):                           # [..., O] → μ [..., A]
-        return self.net(obs)
-
     def log_prob(self, obs, action):                  # [..., O], [..., A] → [...]
         z = (action - self(obs)) / self.log_std.exp()
         return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
 
-    def entropy(self):                                # → []
-        return (self.log_std + math.log(2 * math.pi * math.e) / 2).sum()                    # [AC-1] H(π)
-
-class Critic(nn.Module):
+class Critic(nn.Sequential):                          # [..., O] → V [...]
     def __init__(self, obs_norm, obs_size, hidden_sizes):
-        super().__init__()
-        self.net = nn.Sequential(obs_norm, mlp(obs_size, *hidden_sizes, 1, gain=1.0))
-
-    def forward(self, obs):                           # [..., O] → V [...]
-        return self.net(obs).squeeze(-1)
+        super().__init__(obs_norm, *mlp(obs_size, *hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
 
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
@@ -131,9 +107,10 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):        
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
 
 def total_loss(actor, critic, obs, action, advantage, return_, args):
-    actor_loss = -(actor.log_prob(obs, action) * advantage).mean()                          # [AC-2]
-    critic_loss = F.mse_loss(critic(obs), return_)                                          # [AC-3]
-    loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * actor.entropy()        # [AC-4]
+    actor_loss = -(actor.log_prob(obs, action) * advantage).mean()                          # [AC-1]
+    critic_loss = nn.functional.mse_loss(critic(obs), return_)                              # [AC-2] (V − return)²
+    entropy = (actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()                    # [AC-3] H(π)
+    loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy                # [AC-4]
     return loss, {"losses/actor": actor_loss.detach(), "losses/critic": critic_loss.detach()}
 
 def descend(loss, optimizer, max_grad_norm):
@@ -149,31 +126,27 @@ class Agent(nn.Module):
         self.args, self.obs_norm, self.return_norm = args, Normalizer(obs_size), Normalizer(1)
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
-        self.register_buffer("discounted", torch.zeros(args.num_envs))
+        self.discounted = nn.Buffer(torch.zeros(args.num_envs))
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
-
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
-        mean = self.actor(obs)
-        return mean + self.actor.log_std.exp() * torch.randn_like(mean)
-
-    def scale(self, reward, done):                    # divides by the running deviation of the discounted return, [T, N]
+        return torch.normal(self.actor(obs), self.actor.log_std.exp())
+    def scale(self, reward, done):                    # over the running deviation of the discounted return, [T, N]
         discounted = torch.empty_like(reward)
         for t in range(len(reward)):
             discounted[t] = self.discounted.mul_(self.args.gamma).add_(reward[t])
             self.discounted *= 1 - done[t]
         self.return_norm.learn(discounted)
         return reward / (self.return_norm.var + 1e-8).sqrt()
-
-    def learn(self, rollout):
-        """One update from a rollout of transitions, [T, N, …] each. Returns what to log, detached."""
+    def learn(self, rollout):                         # [T, N, …] each. One update; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         done = torch.maximum(terminated, truncated)
         with torch.no_grad():
             reward = self.scale(reward, done)
             value, next_value = self.critic(obs), self.critic(next_obs)
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
-        if self.args.norm_adv: advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        if self.args.norm_adv:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         loss, metrics = total_loss(self.actor, self.critic, obs, action, advantage, return_, self.args)
         descend(loss, self.optimizer, self.args.max_grad_norm)
         self.obs_norm.learn(obs)
@@ -185,8 +158,8 @@ def train(args):
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
     while run.goes_on(metrics, args.num_steps * args.num_envs):
-        if args.anneal_lr:
-            agent.optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - envs.global_step / args.total_timesteps)
+        left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
+        agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
         metrics = agent.learn(Transition(*map(torch.stack, zip(*rollout))))
 
@@ -194,57 +167,49 @@ def train(args):
 def make_env(env_id, video=None):
     mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
     for number in (signal.SIGINT, signal.SIGTERM) if multiprocessing.parent_process() else ():
-        signal.signal(number, signal.SIG_IGN)         # a worker ends with the process that trains, not before it
+        signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
-
     def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
         env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs, self.device, self.entropy = vector(env_fns, autoreset_mode="Disabled"), args.device, (args.seed, stream)
+        self.envs, self.device = vector(env_fns, autoreset_mode="Disabled"), args.device
         space, box = self.envs.single_observation_space, self.envs.single_action_space
         if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
             fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
         self.obs_size, self.action_size = math.prod(space.shape), math.prod(box.shape)
-        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
+        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), [args.seed, stream]
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
         self.begin(np.ones(num_envs, bool))
-
-    def begin(self, new):                             # an episode in every environment i where new[i]
-        self.seeds[new] = np.random.SeedSequence((*self.entropy, self.global_step)).generate_state(len(new))[new]
+    def begin(self, new):  # an episode in every environment i where new[i]
+        self.seeds[new] = np.random.SeedSequence([*self.entropy, self.global_step]).generate_state(len(new))[new]
         self.lengths[new], self.returns[new] = 0, 0
         self.actions = self.actions[len(self.actions) - self.lengths.max():]
         self.obs = self.reset(new)
-
     def reset(self, new):
         return self.tensor(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
-
-    def tensor(self, array):                          # [N, …] → [N, product of …], [N] → [N]
+    def tensor(self, array):  # [N, …] → [N, product of …], [N] → [N]
         return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
-
-    def step(self, action):
-        """Acts in every environment, [N, A], and moves `obs` on to what to act on next. Returns the transition."""
+    def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         scaled = self.low + (action.cpu().numpy().reshape(-1, *self.low.shape) + 1) / 2 * (self.high - self.low)
         self.actions.append(np.clip(scaled, self.low, self.high))
         next_obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
         transition = Transition(self.obs, action, *map(self.tensor, (reward, next_obs, terminated, truncated)))
         self.obs, done = transition.next_obs, terminated | truncated
-        self.global_step, self.lengths, self.returns = self.global_step + len(done), self.lengths + 1, self.returns + reward
-        for i in np.flatnonzero(done).tolist():
-            self.finished.append((i, self.global_step, self.returns[i].item(), self.lengths[i].item()))
+        self.global_step += len(done)
+        self.lengths, self.returns = self.lengths + 1, self.returns + reward
+        self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
         if done.any():
             self.begin(done)
         return transition
-
     def state_dict(self):
         return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),
                 "episodes": [torch.tensor(array) for array in (self.seeds, self.lengths, self.returns)]}
-
     def load_state_dict(self, state):
         self.global_step, self.actions = state["global_step"], list(state["actions"].numpy())
         self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
@@ -255,11 +220,9 @@ class Environments:
             self.obs = self.reset(new) if new.any() else self.tensor(obs)
 
 @torch.no_grad()
-def evaluate(actor, args, step):
-    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own.
-    Returns the return's mean and standard deviation, and the mean length."""
-    envs = Environments(args, args.eval_episodes, 1, video=args.run_dir / f"videos/step-{step}" if args.capture_video else None)
-    episodes = {}
+def evaluate(actor, args, step):  # → return's mean and deviation, mean length: of --eval-episodes, always the same
+    video = args.capture_video and args.run_dir / f"videos/step-{step}"
+    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
     while len(episodes) < args.eval_episodes:
         envs.step(actor(envs.obs))
         episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
@@ -269,7 +232,6 @@ def evaluate(actor, args, step):
 
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
-
     def __init__(self, args, **parts):
         self.args, self.parts, self.envs, self.path = args, parts, parts["envs"], args.run_dir / "checkpoint.pt"
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
@@ -279,7 +241,11 @@ class Run:
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
-            (args.run_dir / "config.json").write_text(json.dumps(vars(args) | about(), indent=2, default=str))
+            versions = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+            cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
+            config = {"script": Path(__file__).stem, **vars(args), "python": platform.python_version(), **versions,
+                      "processor": cpu[0] if cpu else platform.machine()}
+            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
@@ -287,21 +253,20 @@ class Run:
             torch.set_rng_state(self.state["rng"])
             torch.cuda.set_rng_state_all(self.state["cuda_rng"])
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in HEADERS]
-        for file, size, header in zip(self.tables, self.state["tables"], HEADERS.values()):
-            file.truncate(size)                       # the rows after the checkpoint will come again
-            size or print(header, file=file)
+        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
+        headers = "wall_seconds,return_mean,return_std,episode_length_mean", "episode_return,episode_length"
+        for file, size, header in zip(self.tables, self.state["tables"], headers):
+            file.truncate(size)  # the rows after the checkpoint will come again
+            size or print("global_step", header, sep=",", file=file)
         if args.track:
             importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
-        plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
-                        **{} if sys.stderr.isatty() else plain)
+        lines = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps",
+                        **{"dynamic_ncols": True} if sys.stderr.isatty() else lines)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
-
-    def goes_on(self, metrics, steps=1):
-        """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
+    def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
         stop = self.step + steps > self.args.total_timesteps or self.signal
         log, evaluate, save = (every and self.step // every > previous // every
@@ -321,50 +286,35 @@ class Run:
         if stop:
             self.end()
         return not stop
-
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)
-
     def evaluate(self, actor):
         mean, std, length = evaluate(actor, self.args, self.step)
-        self.state["evaluation"] = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(actor.state_dict())}
+        self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
         print(self.step, round(time.perf_counter() - self.began, 3), mean, std, length, sep=",", file=self.tables[0])
         self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
-
-    def save(self):
-        """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
+    def save(self):  # beside the old checkpoint, then over it: at every moment one of them is whole
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "step": self.step, "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
-            "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
+            "step": self.step, "wall_seconds": time.perf_counter() - self.began, "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(), "tables": [os.path.getsize(file.name) for file in self.tables]}
         with open(self.path.with_suffix(".tmp"), "wb") as file:
             torch.save(self.state, file)
             file.flush()
             for each in file, *self.tables:
                 os.fsync(each.fileno())
         os.replace(file.name, self.path)
-
     def end(self):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables:
             thing.close()
         if self.signal:
             print(f"stopped after {self.step} steps, saved; resume with: {self.command}")
             sys.exit(128 + self.signal)
-        print("final evaluation: return {:.2f} ± {:.2f}".format(*self.state["evaluation"]["return"]))
+        print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
 
-HEADERS = {"evaluations": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
-           "episodes": "global_step,episode_return,episode_length"}
-
-def about():
-    cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-    return {"script": Path(__file__).stem, "processor": cpu[1] if cpu else platform.machine(),
-            "python": platform.python_version(), "packages": packages}
-
 def fail(message, status=2):
-    print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr) or status)
 
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
@@ -382,16 +332,16 @@ def can_render(env_id):
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
+MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track"}
 
-def parse_args():
-    """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
+def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
     args = saved = command_line(Args())
     folder = args.resume or args.evaluate
     if folder:
         try:
             config = json.loads((folder / "config.json").read_text())
-            saved = Args(**{name: config[name] for name in vars(args)} | {"hidden_sizes": tuple(config["hidden_sizes"])})
+            config["hidden_sizes"] = tuple(config["hidden_sizes"])
+            saved = Args(**{name: config[name] for name in vars(args)})
             assert config["script"] == Path(__file__).stem
         except (OSError, ValueError, KeyError, AssertionError):
             fail(f"{folder}: holds no run of {Path(__file__).name}; --resume and --evaluate need one")
@@ -419,14 +369,13 @@ def parse_args():
         holds or fail(message)
     return args
 
-def show(args):
-    """Evaluates a run's policy, that of its last evaluation, which gives the same numbers again."""
-    state, envs = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True), Environments(args, 1, 1)
+def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
+    envs, state = Environments(args, 1, 1), torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    result = evaluate(agent.actor, args, state["step"])
-    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *result))
+    mean, std, length = evaluate(agent.actor, args, state["step"])
+    print(f"{args.eval_episodes} episodes: return {mean} ± {std}, length {length}")
 
 if __name__ == "__main__":
     args = parse_args()

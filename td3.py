@@ -2,34 +2,30 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "moviepy", "tensorboard", "tqdm", "tyro"]
 # ///
-"""TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477). Off-policy, deterministic:
-the critics learn Q(s, a) from remembered transitions, the actor climbs the gradient of what the first critic says.
+"""TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477).
 
+Off-policy: the critics learn Q(s, a) from remembered transitions, the actor climbs what the first critic says of it.
     y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)      critics: minimise (Qᵢ(s, a) − y)²
-                                                                  actor: maximise Q₁(s, μ(s))
-μ′, Q′ are targets, slow copies of the networks. ddpg.py plus three tricks: smoothed target actions ε [6], the smaller of
-two critics [8], a delayed actor [13]. [n] are the fifteen steps of the derivation. Sections 1 to 5 are the algorithm.
+μ′ and Q′ are targets, slow copies of the networks               actor: maximise Q₁(s, μ(s))
+ddpg.py plus three tricks: smoothed target actions ε [6], the smaller of two critics [8], a delayed actor [13].
+[n] are the fifteen steps of the derivation. Sections 1 to 5 are the algorithm; python td3.py --help lists the options.
 """
-import collections, contextlib, copy, ctypes.util, functools, importlib.metadata, importlib.util, io, json, math
-import multiprocessing, os, platform, re, shutil, signal, sys, time
-from dataclasses import dataclass
+import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
+import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing
 from pathlib import Path
-from typing import Literal
 
-import gymnasium as gym, mujoco, numpy as np, torch, tyro
+import gymnasium as gym, mujoco, numpy as np, torch, tqdm, tyro
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass
+@dataclasses.dataclass
 class Args:
     env_id: str = "HalfCheetah-v5"  # Gymnasium task with Box observations and actions
     seed: int = 1  # of networks, environments and noise
     total_timesteps: int = 1_000_000  # environment steps, all environments together
     num_envs: int = 1  # environments that step together
-    vectorization: Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
+    vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
     compile: bool = False  # torch.compile the losses
@@ -58,7 +54,7 @@ class Args:
 def checks(a):  # what must hold, and what to say where it does not
     yield a.batch_size <= a.buffer_size, f"--batch-size {a.batch_size}: must be at most --buffer-size {a.buffer_size}"
     yield a.num_envs <= a.buffer_size, f"--num-envs {a.num_envs}: must be at most --buffer-size {a.buffer_size}"
-    yield a.learning_starts < a.total_timesteps, f"--learning-starts {a.learning_starts}: must be below --total-timesteps"
+    yield a.learning_starts < a.total_timesteps, f"--learning-starts {a.learning_starts}: leaves no steps to learn from"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -67,22 +63,18 @@ Transition = collections.namedtuple("Transition", "obs action reward next_obs te
 
 class ReplayBuffer:                                                                         # [1] the memory
     """The last `capacity` transitions, a row each. On disk all of them, in a file that is only appended to."""
-
     def __init__(self, capacity, obs_size, action_size, device, folder):
         self.widths = [obs_size, action_size, 1, obs_size, 1, 1]
         self.rows = torch.empty(capacity, sum(self.widths), device=device)
         self.path, self.total, self.saved = folder / "replay" / "transitions.f32", 0, 0
-
     def add(self, *columns):                          # [N, …] each
         rows = torch.cat([column.reshape(len(column), -1) for column in columns], dim=1)
         self.rows[torch.arange(self.total, self.total + len(rows), device=rows.device) % len(self.rows)] = rows
         self.total += len(rows)
-
     def sample(self, batch_size):
         index = torch.randint(min(self.total, len(self.rows)), (batch_size,), device=self.rows.device)
         obs, action, reward, next_obs, *ends = self.rows[index].split(self.widths, dim=1)
         return Transition(obs, action, reward.squeeze(1), next_obs, *(end.squeeze(1) for end in ends))
-
     def state_dict(self):
         self.path.parent.mkdir(exist_ok=True)
         with open(self.path, "ab") as file:
@@ -91,7 +83,6 @@ class ReplayBuffer:                                                             
             os.fsync(file.fileno())
         self.saved = self.total
         return {"total": self.total}
-
     def load_state_dict(self, state):
         self.total, self.saved = max(0, state["total"] - len(self.rows)), state["total"]
         while self.total < self.saved:
@@ -102,29 +93,22 @@ class ReplayBuffer:                                                             
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def mlp(*sizes):
     layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
-    return nn.Sequential(*layers[:-1])
+    return layers[:-1]
 
-class Actor(nn.Module):                                                                     # [2] μ, and its target μ′
+class Actor(nn.Sequential):                           # [B, O] → [B, A] in [-1, 1]         # [2] μ, and its target μ′
     def __init__(self, obs_size, action_size, hidden_sizes):
-        super().__init__()
-        self.net = mlp(obs_size, *hidden_sizes, action_size)
+        super().__init__(*mlp(obs_size, *hidden_sizes, action_size), nn.Tanh())
 
-    def forward(self, obs):                           # [B, O] → [B, A] in [-1, 1]
-        return torch.tanh(self.net(obs))
-
-class Critic(nn.Module):                                                                    # [3] Q, and its target Q′
+class Critic(nn.Sequential):                          # [B, O], [B, A] → [B]                # [3] Q, and its target Q′
     def __init__(self, obs_size, action_size, hidden_sizes):
-        super().__init__()
-        self.net = mlp(obs_size + action_size, *hidden_sizes, 1)
-
-    def forward(self, obs, action):                   # [B, O], [B, A] → [B]
-        return self.net(torch.cat([obs, action], dim=-1)).squeeze(-1)
+        super().__init__(*mlp(obs_size + action_size, *hidden_sizes, 1))
+    def forward(self, obs, action):
+        return super().forward(torch.cat([obs, action], dim=-1)).squeeze(-1)
 
 class TwinCritic(nn.Module):
     def __init__(self, *sizes):
         super().__init__()
         self.q1, self.q2 = Critic(*sizes), Critic(*sizes)
-
     def forward(self, obs, action):                   # [B, O], [B, A] → [B], [B]
         return self.q1(obs, action), self.q2(obs, action)
 
@@ -159,17 +143,14 @@ class Agent(nn.Module):
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.learning_rate, fused=True)
-
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A], a row of noise for each environment
         action = self.actor(obs)
         return (action + self.args.exploration_noise * torch.randn_like(action)).clamp(-1, 1)
-
-    def learn(self, batch, update):
-        """Update number `update`, from a batch of B transitions. Returns what to log, detached."""
+    def learn(self, batch, update):                   # update number `update`; returns what to log
         y = target_q(self.actor_target, self.critic_target, batch, self.args)
         q1, q2 = self.critic(batch.obs, batch.action)                                       # [10] Q₁, Q₂ (s, a)
-        critic_loss = F.mse_loss(q1, y) + F.mse_loss(q2, y)                                 # [11] (Q₁ − y)² + (Q₂ − y)²
+        critic_loss = nn.functional.mse_loss(q1, y) + nn.functional.mse_loss(q2, y)         # [11] (Q₁ − y)² + (Q₂ − y)²
         descend(critic_loss, self.critic_optimizer)                                         # [12]
         if update % self.args.policy_frequency == 0:
             actor_loss = -self.critic.q1(batch.obs, self.actor(batch.obs)).mean()           # [13] ascend Q₁(s, μ(s))
@@ -187,8 +168,8 @@ def train(args):
               critic_optimizer=agent.critic_optimizer)
     while run.goes_on(metrics):
         learning = envs.global_step >= args.learning_starts
-        action = agent.act(envs.obs) if learning else 2 * torch.rand(args.num_envs, envs.action_size, device=args.device) - 1
-        memory.add(*envs.step(action))
+        action = agent.act(envs.obs) if learning else 2 * torch.rand(len(envs.obs), envs.action_size) - 1
+        memory.add(*envs.step(action.to(args.device)))
         for update in range(envs.global_step - args.num_envs, envs.global_step) if learning else ():
             metrics = agent.learn(memory.sample(args.batch_size), update)
 
@@ -196,57 +177,49 @@ def train(args):
 def make_env(env_id, video=None):
     mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
     for number in (signal.SIGINT, signal.SIGTERM) if multiprocessing.parent_process() else ():
-        signal.signal(number, signal.SIG_IGN)         # a worker ends with the process that trains, not before it
+        signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
-
     def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
         env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs, self.device, self.entropy = vector(env_fns, autoreset_mode="Disabled"), args.device, (args.seed, stream)
+        self.envs, self.device = vector(env_fns, autoreset_mode="Disabled"), args.device
         space, box = self.envs.single_observation_space, self.envs.single_action_space
         if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
             fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
         self.obs_size, self.action_size = math.prod(space.shape), math.prod(box.shape)
-        self.low, self.high = box.low.astype(np.float32), box.high.astype(np.float32)
+        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), [args.seed, stream]
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
         self.begin(np.ones(num_envs, bool))
-
-    def begin(self, new):                             # an episode in every environment i where new[i]
-        self.seeds[new] = np.random.SeedSequence((*self.entropy, self.global_step)).generate_state(len(new))[new]
+    def begin(self, new):  # an episode in every environment i where new[i]
+        self.seeds[new] = np.random.SeedSequence([*self.entropy, self.global_step]).generate_state(len(new))[new]
         self.lengths[new], self.returns[new] = 0, 0
         self.actions = self.actions[len(self.actions) - self.lengths.max():]
         self.obs = self.reset(new)
-
     def reset(self, new):
         return self.tensor(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
-
-    def tensor(self, array):                          # [N, …] → [N, product of …], [N] → [N]
+    def tensor(self, array):  # [N, …] → [N, product of …], [N] → [N]
         return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
-
-    def step(self, action):
-        """Acts in every environment, [N, A], and moves `obs` on to what to act on next. Returns the transition."""
+    def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         scaled = self.low + (action.cpu().numpy().reshape(-1, *self.low.shape) + 1) / 2 * (self.high - self.low)
         self.actions.append(np.clip(scaled, self.low, self.high))
         next_obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
         transition = Transition(self.obs, action, *map(self.tensor, (reward, next_obs, terminated, truncated)))
         self.obs, done = transition.next_obs, terminated | truncated
-        self.global_step, self.lengths, self.returns = self.global_step + len(done), self.lengths + 1, self.returns + reward
-        for i in np.flatnonzero(done).tolist():
-            self.finished.append((i, self.global_step, self.returns[i].item(), self.lengths[i].item()))
+        self.global_step += len(done)
+        self.lengths, self.returns = self.lengths + 1, self.returns + reward
+        self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
         if done.any():
             self.begin(done)
         return transition
-
     def state_dict(self):
         return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),
                 "episodes": [torch.tensor(array) for array in (self.seeds, self.lengths, self.returns)]}
-
     def load_state_dict(self, state):
         self.global_step, self.actions = state["global_step"], list(state["actions"].numpy())
         self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
@@ -257,11 +230,9 @@ class Environments:
             self.obs = self.reset(new) if new.any() else self.tensor(obs)
 
 @torch.no_grad()
-def evaluate(actor, args, step):
-    """Plays --eval-episodes episodes with the mean action, always the same ones, in environments of their own.
-    Returns the return's mean and standard deviation, and the mean length."""
-    envs = Environments(args, args.eval_episodes, 1, video=args.run_dir / f"videos/step-{step}" if args.capture_video else None)
-    episodes = {}
+def evaluate(actor, args, step):  # → return's mean and deviation, mean length: of --eval-episodes, always the same
+    video = args.capture_video and args.run_dir / f"videos/step-{step}"
+    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
     while len(episodes) < args.eval_episodes:
         envs.step(actor(envs.obs))
         episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
@@ -271,7 +242,6 @@ def evaluate(actor, args, step):
 
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
-
     def __init__(self, args, **parts):
         self.args, self.parts, self.envs, self.path = args, parts, parts["envs"], args.run_dir / "checkpoint.pt"
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
@@ -281,7 +251,11 @@ class Run:
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
-            (args.run_dir / "config.json").write_text(json.dumps(vars(args) | about(), indent=2, default=str))
+            versions = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+            cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
+            config = {"script": Path(__file__).stem, **vars(args), "python": platform.python_version(), **versions,
+                      "processor": cpu[0] if cpu else platform.machine()}
+            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
@@ -289,21 +263,20 @@ class Run:
             torch.set_rng_state(self.state["rng"])
             torch.cuda.set_rng_state_all(self.state["cuda_rng"])
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in HEADERS]
-        for file, size, header in zip(self.tables, self.state["tables"], HEADERS.values()):
-            file.truncate(size)                       # the rows after the checkpoint will come again
-            size or print(header, file=file)
+        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
+        headers = "wall_seconds,return_mean,return_std,episode_length_mean", "episode_return,episode_length"
+        for file, size, header in zip(self.tables, self.state["tables"], headers):
+            file.truncate(size)  # the rows after the checkpoint will come again
+            size or print("global_step", header, sep=",", file=file)
         if args.track:
             importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
-        plain = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", dynamic_ncols=True,
-                        **{} if sys.stderr.isatty() else plain)
+        lines = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps",
+                        **{"dynamic_ncols": True} if sys.stderr.isatty() else lines)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
-
-    def goes_on(self, metrics, steps=1):
-        """Does what has fallen due since the last call. Whether there is room for `steps` more; if not, ends the run."""
+    def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
         stop = self.step + steps > self.args.total_timesteps or self.signal
         log, evaluate, save = (every and self.step // every > previous // every
@@ -323,50 +296,35 @@ class Run:
         if stop:
             self.end()
         return not stop
-
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)
-
     def evaluate(self, actor):
         mean, std, length = evaluate(actor, self.args, self.step)
-        self.state["evaluation"] = {"step": self.step, "return": (mean, std), "actor": copy.deepcopy(actor.state_dict())}
+        self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
         print(self.step, round(time.perf_counter() - self.began, 3), mean, std, length, sep=",", file=self.tables[0])
         self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
-
-    def save(self):
-        """Writes the checkpoint beside the old one, then over it: at every moment one of them is whole."""
+    def save(self):  # beside the old checkpoint, then over it: at every moment one of them is whole
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "step": self.step, "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
-            "wall_seconds": time.perf_counter() - self.began, "tables": [os.path.getsize(file.name) for file in self.tables]}
+            "step": self.step, "wall_seconds": time.perf_counter() - self.began, "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(), "tables": [os.path.getsize(file.name) for file in self.tables]}
         with open(self.path.with_suffix(".tmp"), "wb") as file:
             torch.save(self.state, file)
             file.flush()
             for each in file, *self.tables:
                 os.fsync(each.fileno())
         os.replace(file.name, self.path)
-
     def end(self):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables:
             thing.close()
         if self.signal:
             print(f"stopped after {self.step} steps, saved; resume with: {self.command}")
             sys.exit(128 + self.signal)
-        print("final evaluation: return {:.2f} ± {:.2f}".format(*self.state["evaluation"]["return"]))
+        print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
 
-HEADERS = {"evaluations": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
-           "episodes": "global_step,episode_return,episode_length"}
-
-def about():
-    cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-    return {"script": Path(__file__).stem, "processor": cpu[1] if cpu else platform.machine(),
-            "python": platform.python_version(), "packages": packages}
-
 def fail(message, status=2):
-    print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr) or status)
 
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
@@ -384,16 +342,16 @@ def can_render(env_id):
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "wandb_project_name"}
+MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track"}
 
-def parse_args():
-    """The options, over those of the run where one is resumed or evaluated; checked before anything is made."""
+def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
     args = saved = command_line(Args())
     folder = args.resume or args.evaluate
     if folder:
         try:
             config = json.loads((folder / "config.json").read_text())
-            saved = Args(**{name: config[name] for name in vars(args)} | {"hidden_sizes": tuple(config["hidden_sizes"])})
+            config["hidden_sizes"] = tuple(config["hidden_sizes"])
+            saved = Args(**{name: config[name] for name in vars(args)})
             assert config["script"] == Path(__file__).stem
         except (OSError, ValueError, KeyError, AssertionError):
             fail(f"{folder}: holds no run of {Path(__file__).name}; --resume and --evaluate need one")
@@ -421,14 +379,13 @@ def parse_args():
         holds or fail(message)
     return args
 
-def show(args):
-    """Evaluates a run's policy, that of its last evaluation, which gives the same numbers again."""
-    state, envs = torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True), Environments(args, 1, 1)
+def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
+    envs, state = Environments(args, 1, 1), torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     agent.load_state_dict(state["agent"])
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    result = evaluate(agent.actor, args, state["step"])
-    print("{} episodes: return {} ± {}, length {}".format(args.eval_episodes, *result))
+    mean, std, length = evaluate(agent.actor, args, state["step"])
+    print(f"{args.eval_episodes} episodes: return {mean} ± {std}, length {length}")
 
 if __name__ == "__main__":
     args = parse_args()
