@@ -30,7 +30,7 @@ class Args:
     vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
-    compile: bool = False  # torch.compile the losses
+    compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
     checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only after evaluations
@@ -127,6 +127,7 @@ class Agent(nn.Module):
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
         self.discounted = nn.Buffer(torch.zeros(args.num_envs))
+        self.loss = torch.compile(total_loss) if args.compile else total_loss
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
@@ -147,7 +148,7 @@ class Agent(nn.Module):
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
         if self.args.norm_adv:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        loss, metrics = total_loss(self.actor, self.critic, obs, action, advantage, return_, self.args)
+        loss, metrics = self.loss(self.actor, self.critic, obs, action, advantage, return_, self.args)
         descend(loss, self.optimizer, self.args.max_grad_norm)
         self.obs_norm.learn(obs)
         return metrics
@@ -241,11 +242,10 @@ class Run:
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
-            versions = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "python": platform.python_version(), **versions,
-                      "processor": cpu[0] if cpu else platform.machine()}
-            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
+                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():

@@ -28,7 +28,7 @@ class Args:
     vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
-    compile: bool = False  # torch.compile the losses
+    compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
     checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only after evaluations
@@ -152,12 +152,13 @@ def train(args):
     memory, metrics = ReplayBuffer(args.buffer_size, envs.obs_size, envs.action_size, args.device, args.run_dir), {}
     run = Run(args, envs=envs, memory=memory, agent=agent, actor_optimizer=agent.actor_optimizer,
               critic_optimizer=agent.critic_optimizer)
+    learn = torch.compile(agent.learn) if args.compile else agent.learn
     while run.goes_on(metrics):
         learning = envs.global_step >= args.learning_starts
         action = agent.act(envs.obs) if learning else 2 * torch.rand(len(envs.obs), envs.action_size) - 1
         memory.add(*envs.step(action.to(args.device)))
         for _ in range(args.num_envs if learning else 0):
-            metrics = agent.learn(memory.sample(args.batch_size))
+            metrics = learn(memory.sample(args.batch_size))
 
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
@@ -237,11 +238,10 @@ class Run:
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
-            versions = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "python": platform.python_version(), **versions,
-                      "processor": cpu[0] if cpu else platform.machine()}
-            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
+                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():

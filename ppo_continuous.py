@@ -28,7 +28,7 @@ class Args:
     vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
-    compile: bool = False  # torch.compile the losses
+    compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
     checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only after evaluations
@@ -134,6 +134,7 @@ class Agent(nn.Module):
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
         self.discounted = nn.Buffer(torch.zeros(args.num_envs))
+        self.loss = torch.compile(total_loss) if args.compile else total_loss
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
@@ -157,7 +158,7 @@ class Agent(nn.Module):
         batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, log_prob)]
         for _ in range(self.args.update_epochs):
             for index in torch.randperm(len(batch[0])).chunk(self.args.num_minibatches):    # [PPO-4] K epochs
-                loss, metrics = total_loss(self.actor, self.critic, *(x[index] for x in batch), self.args)
+                loss, metrics = self.loss(self.actor, self.critic, *(x[index] for x in batch), self.args)
                 descend(loss, self.optimizer, self.args.max_grad_norm)
             if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
                 break
@@ -253,11 +254,10 @@ class Run:
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
-            versions = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "python": platform.python_version(), **versions,
-                      "processor": cpu[0] if cpu else platform.machine()}
-            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
+                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():

@@ -30,7 +30,7 @@ class Args:
     vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
-    compile: bool = False  # torch.compile the losses
+    compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
     checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only after evaluations
@@ -138,6 +138,7 @@ def train(args):
     envs = Environments(args, args.num_envs, 0, args.vectorization)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
+    learn = torch.compile(agent.learn) if args.compile else agent.learn
     while run.goes_on(metrics, args.num_envs):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
@@ -149,7 +150,7 @@ def train(args):
             if len(rollout) >= args.num_steps:
                 running = running * (1 - torch.maximum(rollout[-1].terminated, rollout[-1].truncated))
         if not running.any():
-            metrics = agent.learn(Transition(*map(torch.stack, zip(*rollout))), torch.stack(counts))
+            metrics = learn(Transition(*map(torch.stack, zip(*rollout))), torch.stack(counts))
 
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
@@ -229,11 +230,10 @@ class Run:
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
-            versions = {name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "python": platform.python_version(), **versions,
-                      "processor": cpu[0] if cpu else platform.machine()}
-            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
+                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
