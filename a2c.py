@@ -2,15 +2,13 @@
 # requires-python = ">=3.11"
 # dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "moviepy", "tensorboard", "tqdm", "tyro"]
 # ///
-"""PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), for continuous actions.
+"""A2C, synchronous advantage actor-critic (Mnih et al. 2016, https://arxiv.org/abs/1602.01783), for continuous actions.
 
-On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) tells how much better than expected an action was.
-
-    maximise E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)],  ρ = π(a|s) / π_old(a|s),  A = Σ (γλ)ᵏ δ,  δ = r + γ V(s′) − V(s)
-
-Over a2c.py, one idea: the ratio ρ, clipped [PPO-1, PPO-2], allows many updates from the same rollout [PPO-3].
-[PG] [AC] [GAE] [PPO] are the steps of the derivation.
-Run `python ppo_continuous.py --env-id HalfCheetah-v5`; `--help` lists the options. Sections 1 to 5 are the algorithm.
+On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) says how much better than expected an action turned out.
+    A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise log π(a|s) A
+                                                                  critic: minimise (V(s) − (A + V_old))²
+reinforce.py plus one idea: a critic, so that nobody waits for an episode's end. [PG] [GAE] [AC] are steps of the
+derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
 import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing
@@ -139,7 +137,7 @@ class Agent(nn.Module):
             self.discounted *= 1 - done[t]
         self.return_norm.learn(discounted)
         return reward / (self.return_norm.var + 1e-8).sqrt()
-    def learn(self, rollout):                         # [T, N, …] each. One update; returns what to log
+    def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         done = torch.maximum(terminated, truncated)
         with torch.no_grad():
@@ -238,14 +236,15 @@ class Run:
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
         self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
         for number in signal.SIGINT, signal.SIGTERM:
-            signal.signal(number, lambda number, _: setattr(self, "signal", number))
+            signal.signal(number, lambda number, frame: setattr(self, "signal", number))
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
             config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
                 name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
+            config["python"] = platform.python_version()
+            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
@@ -262,9 +261,9 @@ class Run:
             importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
-        lines = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps",
-                        **{"dynamic_ncols": True} if sys.stderr.isatty() else lines)
+        look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
+            "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", **look)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
     def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
@@ -283,9 +282,7 @@ class Run:
             self.evaluate(self.parts["agent"].actor)
         if evaluate or save or stop:
             self.save()
-        if stop:
-            self.end()
-        return not stop
+        return not stop or self.end()
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)

@@ -4,11 +4,11 @@
 # ///
 """DDPG, deep deterministic policy gradient (Lillicrap et al. 2015, https://arxiv.org/abs/1509.02971).
 
-Off-policy: the critic learns Q(s, a) from remembered transitions, the actor climbs what the critic says of it.
+Off-policy: a critic learns Q(s, a) from remembered transitions, the actor climbs what the critic says of its actions.
     y = r + γ (1 − terminated) Q′(s′, μ′(s′))                     critic: minimise (Q(s, a) − y)²
-μ′ and Q′ are targets, slow copies of the networks               actor: maximise Q(s, μ(s))
-td3.py adds three tricks. [DPG-n] are the steps of the derivation, [n] those of TD3 that are DDPG's as well.
-Sections 1 to 5 are the algorithm; python ddpg.py --help lists the options.
+    μ′ and Q′ are targets, slow copies of the networks            actor: maximise Q(s, μ(s))
+td3.py is this plus three tricks, which are the steps that are missing here: [6], [8] and the delay of [13]. [n] are the
+fifteen steps of TD3, [DPG-n] those of the derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
 import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing
@@ -108,7 +108,7 @@ def target_q(actor_target, critic_target, batch, args):                         
     _, _, reward, next_obs, terminated, _ = batch                                           # [4] a batch from memory
     next_action = actor_target(next_obs)                                                    # [5] a′ = μ′(s′)
     next_q = critic_target(next_obs, next_action)                                           # [7] Q′(s′, a′)
-    return reward + args.gamma * (1 - terminated) * next_q                                  # [9] y
+    return reward + args.gamma * (1 - terminated) * next_q                                  # [9] [DPG-1] y
 
 def descend(loss, optimizer):
     parameters = optimizer.param_groups[0]["params"]
@@ -137,12 +137,12 @@ class Agent(nn.Module):
     def learn(self, batch):                           # one update; returns what to log
         y = target_q(self.actor_target, self.critic_target, batch, self.args)
         q = self.critic(batch.obs, batch.action)                                            # [10] Q(s, a)
-        critic_loss = nn.functional.mse_loss(q, y)                                          # [11] (Q − y)²
+        critic_loss = nn.functional.mse_loss(q, y)                                          # [11] [DPG-2] error
         descend(critic_loss, self.critic_optimizer)                                         # [12]
-        actor_loss = -self.critic(batch.obs, self.actor(batch.obs)).mean()                  # [13] ascend Q(s, μ(s))
+        actor_loss = -self.critic(batch.obs, self.actor(batch.obs)).mean()                  # [13] [DPG-3] ascent
         descend(actor_loss, self.actor_optimizer)
-        polyak(self.actor, self.actor_target, self.args.tau)                                # [14] μ′ ← τ μ + (1 − τ) μ′
-        polyak(self.critic, self.critic_target, self.args.tau)                              # [15] Q′ likewise
+        polyak(self.actor, self.actor_target, self.args.tau)                                # [14] [DPG-4] μ′ ← τ μ + …
+        polyak(self.critic, self.critic_target, self.args.tau)                              # [15] [DPG-4] Q′ ← τ Q + …
         return {"losses/critic_loss": critic_loss.detach(), "losses/q": q.detach().mean()}
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -234,14 +234,15 @@ class Run:
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
         self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
         for number in signal.SIGINT, signal.SIGTERM:
-            signal.signal(number, lambda number, _: setattr(self, "signal", number))
+            signal.signal(number, lambda number, frame: setattr(self, "signal", number))
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
             config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
                 name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
+            config["python"] = platform.python_version()
+            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
@@ -258,9 +259,9 @@ class Run:
             importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
-        lines = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps",
-                        **{"dynamic_ncols": True} if sys.stderr.isatty() else lines)
+        look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
+            "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", **look)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
     def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
@@ -279,9 +280,7 @@ class Run:
             self.evaluate(self.parts["agent"].actor)
         if evaluate or save or stop:
             self.save()
-        if stop:
-            self.end()
-        return not stop
+        return not stop or self.end()
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)

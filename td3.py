@@ -4,11 +4,11 @@
 # ///
 """TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477).
 
-Off-policy: the critics learn Q(s, a) from remembered transitions, the actor climbs what the first critic says of it.
+Off-policy: a critic learns Q(s, a) from remembered transitions, the actor climbs what the critic says of its actions.
     y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)      critics: minimise (Qᵢ(s, a) − y)²
-μ′ and Q′ are targets, slow copies of the networks               actor: maximise Q₁(s, μ(s))
-ddpg.py plus three tricks: smoothed target actions ε [6], the smaller of two critics [8], a delayed actor [13].
-[n] are the fifteen steps of the derivation. Sections 1 to 5 are the algorithm; python td3.py --help lists the options.
+    μ′ and Q′ are targets, slow copies of the networks            actor: maximise Q₁(s, μ(s))
+ddpg.py plus three tricks: smoothed target actions [6], the smaller of two critics [8], a delayed actor [13]. [n] are the
+fifteen steps of TD3, [DPG-n] those of the derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
 import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing
@@ -121,7 +121,7 @@ def target_q(actor_target, critic_target, batch, args):                         
     next_action = (next_action + noise).clamp(-1, 1)                                        # [6] a′ + ε
     next_q1, next_q2 = critic_target(next_obs, next_action)                                 # [7] Q′₁, Q′₂ (s′, a′)
     next_q = torch.min(next_q1, next_q2)                                                    # [8] the smaller
-    return reward + args.gamma * (1 - terminated) * next_q                                  # [9] y
+    return reward + args.gamma * (1 - terminated) * next_q                                  # [9] [DPG-1] y
 
 def descend(loss, optimizer):
     parameters = optimizer.param_groups[0]["params"]
@@ -150,13 +150,13 @@ class Agent(nn.Module):
     def learn(self, batch, update):                   # update number `update`; returns what to log
         y = target_q(self.actor_target, self.critic_target, batch, self.args)
         q1, q2 = self.critic(batch.obs, batch.action)                                       # [10] Q₁, Q₂ (s, a)
-        critic_loss = nn.functional.mse_loss(q1, y) + nn.functional.mse_loss(q2, y)         # [11] (Q₁ − y)² + (Q₂ − y)²
+        critic_loss = nn.functional.mse_loss(q1, y) + nn.functional.mse_loss(q2, y)         # [11] [DPG-2] errors
         descend(critic_loss, self.critic_optimizer)                                         # [12]
         if update % self.args.policy_frequency == 0:
-            actor_loss = -self.critic.q1(batch.obs, self.actor(batch.obs)).mean()           # [13] ascend Q₁(s, μ(s))
+            actor_loss = -self.critic.q1(batch.obs, self.actor(batch.obs)).mean()           # [13] [DPG-3] ascent
             descend(actor_loss, self.actor_optimizer)
-            polyak(self.actor, self.actor_target, self.args.tau)                            # [14] μ′ ← τ μ + (1 − τ) μ′
-            polyak(self.critic, self.critic_target, self.args.tau)                          # [15] Q′ likewise
+            polyak(self.actor, self.actor_target, self.args.tau)                            # [14] [DPG-4] μ′ ← τ μ + …
+            polyak(self.critic, self.critic_target, self.args.tau)                          # [15] [DPG-4] Q′ ← τ Q + …
         return {"losses/critic_loss": critic_loss.detach(), "losses/q": q1.detach().mean()}
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,14 +248,15 @@ class Run:
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
         self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
         for number in signal.SIGINT, signal.SIGTERM:
-            signal.signal(number, lambda number, _: setattr(self, "signal", number))
+            signal.signal(number, lambda number, frame: setattr(self, "signal", number))
         if not args.resume:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
             config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
                 name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-            (args.run_dir / "config.json").write_text(json.dumps(config | {"python": sys.version}, indent=2, default=str))
+            config["python"] = platform.python_version()
+            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
             for name, part in parts.items():
@@ -272,9 +273,9 @@ class Run:
             importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
-        lines = {"mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps",
-                        **{"dynamic_ncols": True} if sys.stderr.isatty() else lines)
+        look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
+            "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
+        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", **look)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
     def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
@@ -293,9 +294,7 @@ class Run:
             self.evaluate(self.parts["agent"].actor)
         if evaluate or save or stop:
             self.save()
-        if stop:
-            self.end()
-        return not stop
+        return not stop or self.end()
     def log(self, step, scalars):
         for name, value in scalars.items():
             self.writer.add_scalar(name, float(value), step)
