@@ -78,6 +78,18 @@ class Normalizer(nn.Module):                          # by the running mean and 
         self.mean += weight * delta
         self.var += weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2)
 
+class RewardScaler(Normalizer):                       # over the running deviation of the discounted return, [T, N]
+    def __init__(self, num_envs, gamma):
+        super().__init__(1)
+        self.gamma, self.discounted = gamma, nn.Buffer(torch.zeros(num_envs))
+    def forward(self, reward, done):
+        discounted = torch.empty_like(reward)
+        for t in range(len(reward)):
+            discounted[t] = self.discounted.mul_(self.gamma).add_(reward[t])
+            self.discounted *= 1 - done[t]
+        self.learn(discounted)
+        return reward / (self.var + 1e-8).sqrt()
+
 def mlp(*sizes, gain):
     layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.Tanh())][:-1]
     for layer in layers[::2]:
@@ -109,17 +121,6 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):        
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
 
-def total_loss(actor, critic, obs, action, advantage, return_, old_log_prob, args):
-    ratio = (actor.log_prob(obs, action) - old_log_prob).exp()                              # [PPO-1] ρ
-    clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)                           # [PPO-2]
-    actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()                  # [PPO-3] the worse of both
-    critic_loss = nn.functional.mse_loss(critic(obs), return_)                              # [AC-2] (V − return)²
-    entropy = (actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()                    # [AC-3] H(π)
-    loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy                # [AC-4]
-    return loss, {"losses/actor": actor_loss.detach(), "losses/critic": critic_loss.detach(),
-                  "losses/entropy": entropy.detach(), "losses/clipfrac": (ratio != clipped).float().mean(),
-                  "losses/approx_kl": (ratio - 1 - ratio.log()).detach().mean()}
-
 def descend(loss, optimizer, max_grad_norm):
     parameters = optimizer.param_groups[0]["params"]
     optimizer.zero_grad()
@@ -130,51 +131,52 @@ def descend(loss, optimizer, max_grad_norm):
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
         super().__init__()
-        self.args, self.obs_norm, self.return_norm = args, Normalizer(obs_size), Normalizer(1)
+        self.args, self.obs_norm = args, Normalizer(obs_size)
+        self.scale_reward = RewardScaler(args.num_envs, args.gamma)
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
-        self.discounted = nn.Buffer(torch.zeros(args.num_envs))
-        self.loss = torch.compile(total_loss) if args.compile else total_loss
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
         return torch.normal(self.actor(obs), self.actor.log_std.exp())
-    def scale(self, reward, done):                    # over the running deviation of the discounted return, [T, N]
-        discounted = torch.empty_like(reward)
-        for t in range(len(reward)):
-            discounted[t] = self.discounted.mul_(self.args.gamma).add_(reward[t])
-            self.discounted *= 1 - done[t]
-        self.return_norm.learn(discounted)
-        return reward / (self.return_norm.var + 1e-8).sqrt()
     def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         done = torch.maximum(terminated, truncated)
+        reward = self.scale_reward(reward, done)
         with torch.no_grad():
-            reward = self.scale(reward, done)
-            value, next_value, log_prob = self.critic(obs), self.critic(next_obs), self.actor.log_prob(obs, action)
+            value, next_value, old_log_prob = self.critic(obs), self.critic(next_obs), self.actor.log_prob(obs, action)
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
         if self.args.norm_adv:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, log_prob)]
+        batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, old_log_prob)]
         for _ in range(self.args.update_epochs):
-            for index in torch.randperm(len(batch[0])).chunk(self.args.num_minibatches):    # [PPO-4] K epochs
-                loss, metrics = self.loss(self.actor, self.critic, *(x[index] for x in batch), self.args)
+            for index in torch.randperm(len(batch[0])).chunk(self.args.num_minibatches):
+                obs, action, advantage, return_, old_log_prob = (x[index] for x in batch)
+                ratio = (self.actor.log_prob(obs, action) - old_log_prob).exp()             # [PPO-1] ρ
+                clipped = ratio.clamp(1 - self.args.clip_coef, 1 + self.args.clip_coef)     # [PPO-2]
+                actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()      # [PPO-3] the worse
+                critic_loss = nn.functional.mse_loss(self.critic(obs), return_)             # [AC-2] (V − return)²
+                entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()   # [AC-3] H(π)
+                loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
                 descend(loss, self.optimizer, self.args.max_grad_norm)
-            if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
+            approx_kl = (ratio - 1 - ratio.log()).mean()
+            if self.args.target_kl and approx_kl > self.args.target_kl:
                 break
-        self.obs_norm.learn(obs)
-        return metrics
+        self.obs_norm.learn(rollout.obs)
+        metrics = {"policy_loss": actor_loss, "value_loss": critic_loss, "entropy": entropy, "approx_kl": approx_kl}
+        return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
     envs = Environments(args, args.num_envs, 0, args.vectorization)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
+    learn = torch.compile(agent.learn) if args.compile else agent.learn
     while run.goes_on(metrics, args.num_steps * args.num_envs):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
-        metrics = agent.learn(Transition(*map(torch.stack, zip(*rollout))))
+        metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
 
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
@@ -255,9 +257,9 @@ class Run:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
-                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-            config["python"] = platform.python_version()
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0],
+                      "python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__,
+                      "mujoco": mujoco.__version__, "numpy": np.__version__}
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
@@ -337,8 +339,7 @@ def can_render(env_id):
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     with contextlib.suppress(Exception):
         env = make_env(env_id, Path()).unwrapped
-        env.reset()
-        return env.render() is not None
+        return env.reset() and env.render() is not None
 
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}

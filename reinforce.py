@@ -6,7 +6,7 @@
 
 On-policy: the actor is a Gaussian N(μ(s), σ²), and whole episodes say how good their actions were.
     G_t = Σ γᵏ r_{t+k}, the rest of the episode                   actor: maximise Σ_t log π(a_t|s_t) (G_t − b)
-Rewards are divided by the running deviation of the discounted return, b is the running mean of the G of earlier batches.
+Rewards are divided by the running deviation of the discounted return; b is the running mean of earlier batches' G.
 An episode cut by a time limit counts as complete, one that the end of training cuts is not used. [PG] are steps of the
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
@@ -39,7 +39,6 @@ class Args:
     track: bool = False  # log to Weights & Biases as well
     wandb_project_name: str = "continuous-control"  # the project there
 
-    num_steps: int = 1  # T  steps of each environment a rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     gamma: float = 0.99  # γ  discount
     learning_rate: float = 3e-3  # Adam's
@@ -47,8 +46,7 @@ class Args:
     max_grad_norm: float = 0.5  # bound of the gradient's norm
 
 def checks(a):  # what must hold, and what to say where it does not
-    batch = a.num_envs * a.num_steps
-    yield batch <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than one rollout, {batch} steps"
+    yield a.num_envs <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than a step of --num-envs"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -68,6 +66,18 @@ class Normalizer(nn.Module):                          # by the running mean and 
         weight, delta = len(x) / self.count, x.mean(0) - self.mean
         self.mean += weight * delta
         self.var += weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2)
+
+class RewardScaler(Normalizer):                       # over the running deviation of the discounted return, [T, N]
+    def __init__(self, num_envs, gamma):
+        super().__init__(1)
+        self.gamma, self.discounted = gamma, nn.Buffer(torch.zeros(num_envs))
+    def forward(self, reward, done):
+        discounted = torch.empty_like(reward)
+        for t in range(len(reward)):
+            discounted[t] = self.discounted.mul_(self.gamma).add_(reward[t])
+            self.discounted *= 1 - done[t]
+        self.learn(discounted)
+        return reward / (self.var + 1e-8).sqrt()
 
 def mlp(*sizes, gain):
     layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.Tanh())][:-1]
@@ -101,34 +111,28 @@ def descend(loss, optimizer, max_grad_norm):
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
         super().__init__()
-        self.args, self.obs_norm, self.return_norm = args, Normalizer(obs_size), Normalizer(1)
+        self.args, self.obs_norm = args, Normalizer(obs_size)
+        self.scale_reward = RewardScaler(args.num_envs, args.gamma)
         self.baseline = Normalizer(())
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
-        self.discounted = nn.Buffer(torch.zeros(args.num_envs))
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
         return torch.normal(self.actor(obs), self.actor.log_std.exp())
-    def scale(self, reward, done):                    # over the running deviation of the discounted return, [T, N]
-        discounted = torch.empty_like(reward)
-        for t in range(len(reward)):
-            discounted[t] = self.discounted.mul_(self.args.gamma).add_(reward[t])
-            self.discounted *= 1 - done[t]
-        self.return_norm.learn(discounted)
-        return reward / (self.return_norm.var + 1e-8).sqrt()
-    def learn(self, rollout, counts):                 # transitions [T, N, …], used where counts [T, N] is 1
+    def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         done = torch.maximum(terminated, truncated)
-        done[-1] = 1
-        reward = self.scale(reward, done)
+        first = (done.cumsum(0) - done == 0).float()  # 1 in each environment's first episode, which is complete
+        done[-1] = 1                                  # what is under way will not be gone on with
+        reward = self.scale_reward(reward, done)
         return_ = discounted_sum(reward, done, self.args.gamma)                             # [PG-2] G_t
         advantage = return_ - self.baseline.mean                                            # [PG-3] G_t − b
-        log_prob = self.actor.log_prob(obs, action)
-        loss = -(log_prob * advantage * counts).sum() / (done * counts).sum()               # [PG-4] mean over episodes
-        descend(loss, self.optimizer, self.args.max_grad_norm)
-        self.baseline.learn(return_[counts > 0])
-        self.obs_norm.learn(obs)
-        return {"losses/actor": loss.detach()}
+        actor_loss = -(self.actor.log_prob(obs, action) * advantage * first).sum(0).mean()  # [PG-4]
+        descend(actor_loss, self.optimizer, self.args.max_grad_norm)
+        self.baseline.learn(return_[first > 0])
+        self.obs_norm.learn(rollout.obs)
+        metrics = {"policy_loss": actor_loss, "baseline": self.baseline.mean}
+        return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
@@ -140,14 +144,11 @@ def train(args):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         envs.begin(np.ones(args.num_envs, bool))
-        rollout, counts, running = [], [], torch.ones(args.num_envs, device=args.device)
-        while running.any() and envs.global_step < args.total_timesteps:
+        rollout = []
+        while envs.global_step < args.total_timesteps and len({i for i, *_ in envs.finished}) < args.num_envs:
             rollout.append(envs.step(agent.act(envs.obs)))
-            counts.append(running)
-            if len(rollout) >= args.num_steps:
-                running = running * (1 - torch.maximum(rollout[-1].terminated, rollout[-1].truncated))
-        if not running.any():
-            metrics = learn(Transition(*map(torch.stack, zip(*rollout))), torch.stack(counts))
+        if len({i for i, *_ in envs.finished}) == args.num_envs:
+            metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
 
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
@@ -228,9 +229,9 @@ class Run:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
-                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-            config["python"] = platform.python_version()
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0],
+                      "python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__,
+                      "mujoco": mujoco.__version__, "numpy": np.__version__}
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
@@ -310,8 +311,7 @@ def can_render(env_id):
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     with contextlib.suppress(Exception):
         env = make_env(env_id, Path()).unwrapped
-        env.reset()
-        return env.render() is not None
+        return env.reset() and env.render() is not None
 
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}

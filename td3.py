@@ -7,7 +7,7 @@
 Off-policy: a critic learns Q(s, a) from remembered transitions, the actor climbs what the critic says of its actions.
     y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)      critics: minimise (Qᵢ(s, a) − y)²
     μ′ and Q′ are targets, slow copies of the networks            actor: maximise Q₁(s, μ(s))
-ddpg.py plus three tricks: smoothed target actions [6], the smaller of two critics [8], a delayed actor [13]. [n] are the
+ddpg.py plus three tricks: smoothed target actions [6], the smaller of two critics [8], delayed actors [13]. [n] are the
 fifteen steps of TD3, [DPG-n] those of the derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
@@ -253,9 +253,9 @@ class Run:
             args.run_dir.mkdir(parents=True)
             shutil.copy(__file__, args.run_dir)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0]} | {
-                name: importlib.metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-            config["python"] = platform.python_version()
+            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0],
+                      "python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__,
+                      "mujoco": mujoco.__version__, "numpy": np.__version__}
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
@@ -335,8 +335,7 @@ def can_render(env_id):
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     with contextlib.suppress(Exception):
         env = make_env(env_id, Path()).unwrapped
-        env.reset()
-        return env.render() is not None
+        return env.reset() and env.render() is not None
 
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}

@@ -5,7 +5,7 @@ import numpy as np
 
 class AuditEnv(gym.Env):
     """Observation: (identity, t, last action), identity being drawn from the seed, so that no two episodes share it.
-    Rewards 1000 identity + t. Ends when t is 3 + identity modulo 5: by termination, truncation or both, as identity says."""
+    Reward: 1000 identity + t. Ends when t is 3 + identity modulo 5, by termination, truncation or both."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = gym.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 10], np.float32))

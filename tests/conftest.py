@@ -16,9 +16,8 @@ SCRIPTS = ON_POLICY + OFF_POLICY
 
 OFF_POLICY_SMALL = ("--total-timesteps 2400 --eval-frequency 800 --eval-episodes 2 --checkpoint-frequency 300 "
                     "--hidden-sizes 32 32 --batch-size 32 --learning-starts 400 --buffer-size 1000").split()
-SMALL = {  # a few seconds of training, with several checkpoints, evaluations and, off-policy, a memory that wraps around
-    "reinforce": ("--total-timesteps 6000 --eval-frequency 2000 --eval-episodes 2 --checkpoint-frequency 1000 "
-                  "--num-steps 100").split(),
+SMALL = {  # seconds of training with several checkpoints, evaluations and, off-policy, a memory that wraps around
+    "reinforce": "--total-timesteps 6000 --eval-frequency 2000 --eval-episodes 2 --checkpoint-frequency 1000".split(),
     "a2c": "--total-timesteps 8000 --eval-frequency 2000 --eval-episodes 2 --checkpoint-frequency 1000".split(),
     "ppo_continuous": ("--total-timesteps 8192 --eval-frequency 2048 --eval-episodes 2 --checkpoint-frequency 1000 "
                        "--num-steps 64 --num-minibatches 4 --update-epochs 2").split(),
@@ -77,7 +76,7 @@ def flatten(value, name=""):
 
 
 def assert_same_run(a, b):
-    """The two runs have the same evaluations, episodes, weights, optimizers, environments and generators, to the bit."""
+    """The runs have the same evaluations, episodes, weights, optimizers, environments, generators, to the bit."""
     assert evaluations(a) == evaluations(b)
     assert (a / "episodes.csv").read_bytes() == (b / "episodes.csv").read_bytes()
     left, right = flatten(checkpoint(a)), flatten(checkpoint(b))

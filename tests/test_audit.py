@@ -12,7 +12,7 @@ def executed(action):
 
 
 def stored(script, monkeypatch, tmp_path, num_envs, vectorization):
-    """Trains a little; returns all transitions in the order in which each environment made them, [rows, N, ...] each."""
+    """Trains a little; returns all transitions in the order in which they were made, [rows, N, ...] each."""
     module, seen = load(script), []
     args = module.Args(env_id="audit_env:Audit-v0", num_envs=num_envs, vectorization=vectorization, device="cpu",
                        total_timesteps=2000, run_dir=tmp_path / "run", eval_frequency=0, eval_episodes=1)

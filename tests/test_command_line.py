@@ -36,7 +36,7 @@ CASES = [(script, *case) for script in SCRIPTS
          + (BAD_OFF_POLICY if script in OFF_POLICY else BAD_ON_POLICY if script != "reinforce" else [])]
 
 
-@pytest.mark.parametrize("script, options, names", CASES, ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+@pytest.mark.parametrize("script, options, names", CASES, ids=lambda x: " ".join(x) if isinstance(x, list) else None)
 def test_bad_usage(script, options, names, tmp_path):
     said = run(script, *options, cwd=tmp_path, status=2)
     assert said.stdout == "" and said.stderr.count("\n") == 1
@@ -61,6 +61,7 @@ def test_options_of_a_run_are_fixed(tmp_path):
 
 def test_help_names_every_option_of_the_contract(script, tmp_path):
     said = run(script, "--help", cwd=tmp_path).stdout
-    for option in ("env-id seed total-timesteps num-envs vectorization device num-threads compile eval-frequency eval-episodes "
-                   "checkpoint-frequency run-dir resume evaluate capture-video track wandb-project-name learning-rate gamma").split():
+    for option in ("env-id seed total-timesteps num-envs vectorization device num-threads compile eval-frequency "
+                   "eval-episodes checkpoint-frequency run-dir resume evaluate capture-video track wandb-project-name "
+                   "learning-rate gamma").split():
         assert re.search(rf"--{option}[ ,]", said), option

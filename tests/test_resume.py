@@ -29,9 +29,11 @@ def check(script, options, tmp_path, kills, seed, number=signal.SIGKILL):
     run(script, *options, "--run-dir", "whole", cwd=tmp_path)
     seconds = max(1, 0.7 * (time.monotonic() - start) - 2)  # not the last ones: it may have ended, or be ending
     moments = random.Random(seed)
-    statuses = [run_and_kill(script, *options, "--run-dir", "killed", cwd=tmp_path, after=moments.uniform(0, seconds), number=number)]
-    for _ in range(kills - 1):
-        statuses.append(run_and_kill(script, "--resume", "killed", cwd=tmp_path, after=2 + moments.uniform(0, seconds / 2), number=number))
+    statuses = []
+    for kill in range(kills):
+        how = ["--resume", "killed"] if kill else [*options, "--run-dir", "killed"]
+        after = 2 + moments.uniform(0, seconds / 2) if kill else moments.uniform(0, seconds)
+        statuses.append(run_and_kill(script, *how, cwd=tmp_path, after=after, number=number))
     run(script, "--resume", "killed", cwd=tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     return statuses

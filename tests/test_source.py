@@ -12,7 +12,7 @@ OWN = {"Args", "checks", "Agent", "train", "total_loss", "target_q"}  # may diff
 FAMILY = {"Actor", "Critic", "mlp", "descend"}  # the same within the on-policy and within the off-policy scripts
 BUDGET = {("ddpg", "td3"): 40, ("a2c", "ppo_continuous"): 40, ("reinforce", "a2c"): 40}
 LABELS = {  # of each script, in the order of its text
-    "reinforce": {"PG": 4}, "a2c": {"PG": 1, "GAE": 3, "AC": 4}, "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 4},
+    "reinforce": {"PG": 4}, "a2c": {"PG": 1, "GAE": 3, "AC": 4}, "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3},
     "ddpg": {"DPG": 4}, "td3": {"": 15, "DPG": 4}}
 SHARED = {"reinforce": "PG", "a2c": "AC", "ppo_continuous": "AC", "ddpg": "", "td3": ""}
 
