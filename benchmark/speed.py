@@ -2,8 +2,8 @@
 
     python benchmark/speed.py [--rounds 5]
 
-Same environments, networks, batch sizes, updates a step, one thread. What is timed is twice the steps less the steps, so
-that start and end drop out. Prints medians and the median of the ratios, round by round.
+Same environments, networks, batch sizes, updates a step, one thread. What is timed is twice the steps less the steps:
+start and end drop out. Prints medians and the median of the ratios, round by round.
 """
 import argparse
 import importlib.util
