@@ -11,7 +11,7 @@ reinforce.py plus one idea: a critic, so that nobody waits for an episode's end.
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
-import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing
+import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing, warnings
 from pathlib import Path
 
 import gymnasium as gym, mujoco, numpy as np, torch, tqdm, tyro
@@ -324,8 +324,7 @@ def can_render(env_id):
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     with contextlib.suppress(Exception):
-        env = make_env(env_id, Path()).unwrapped
-        return env.reset() and env.render() is not None
+        return (env := make_env(env_id, Path()).unwrapped).reset() and env.render() is not None
 
 MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
@@ -376,6 +375,7 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
     print(f"{args.eval_episodes} episodes: return {mean} ± {std}, length {length}")
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore", ".*Overwriting existing videos")
     args = parse_args()
     torch.set_num_threads(args.num_threads)
     torch.manual_seed(args.seed)
