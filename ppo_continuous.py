@@ -277,10 +277,10 @@ class Run:
             importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
                                                   sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
+        print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
         look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
             "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
         self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", **look)
-        print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
     def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
         stop = self.step + steps > self.args.total_timesteps or self.signal

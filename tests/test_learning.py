@@ -13,7 +13,7 @@ ENOUGH = {  # options, return to reach
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_learns(script, seed, tmp_path):
-    options, enough = ENOUGH[script]
-    run(script, *options, "--env-id", "InvertedPendulum-v5", "--eval-frequency", "0", "--seed", seed, "--run-dir", "run",
-        cwd=tmp_path)
+    options, enough = list(ENOUGH[script][0]), ENOUGH[script][1]
+    options += ["--env-id", "InvertedPendulum-v5", "--eval-frequency", "0", "--seed", seed, "--run-dir", "run"]
+    run(script, *options, cwd=tmp_path)
     assert float(evaluations(tmp_path / "run")[-1]["return_mean"]) > enough
