@@ -4,7 +4,7 @@
 # ///
 """A2C, synchronous advantage actor-critic (Mnih et al. 2016, https://arxiv.org/abs/1602.01783), for continuous actions.
 
-On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) says how much better than expected an action turned out.
+On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise log π(a|s) A
                                                                   critic: minimise (V(s) − (A + V_old))²
 reinforce.py plus one idea: a critic, so that nobody waits for an episode's end. [PG] [GAE] [AC] are steps of the
@@ -24,7 +24,7 @@ class Args:
     env_id: str = "HalfCheetah-v5"  # Gymnasium task with Box observations and actions
     seed: int = 1  # of networks, environments and noise
     total_timesteps: int = 1_000_000  # environment steps, all environments together
-    num_envs: int = 16  # environments that step together
+    num_envs: int = 8  # environments that step together
     vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
@@ -39,20 +39,18 @@ class Args:
     track: bool = False  # log to Weights & Biases as well
     wandb_project_name: str = "continuous-control"  # the project there
 
-    num_steps: int = 5  # T  steps of each environment a rollout
+    num_steps: int = 32  # T  steps of each environment a rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers
     gamma: float = 0.99  # γ  discount
     gae_lambda: float = 0.95  # λ  0: one-step advantages, 1: of whole returns
-    norm_adv: bool = False  # scale advantages to mean 0 and variance 1
     vf_coef: float = 0.5  # c₁  weight of the critic's loss
     ent_coef: float = 0.0  # c₂  weight of the entropy
-    learning_rate: float = 7e-4  # Adam's
+    learning_rate: float = 3e-3  # Adam's
     anneal_lr: bool = True  # let the learning rate fall to 0 over the run
     max_grad_norm: float = 0.5  # bound of the gradient's norm
 
 def checks(a):  # what must hold, and what to say where it does not
-    batch = a.num_envs * a.num_steps
-    yield batch <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than one rollout, {batch} steps"
+    yield a.num_envs * a.num_steps <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: less than one rollout"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -100,10 +98,6 @@ class Actor(nn.Sequential):                           # [..., O] → μ [..., A]
         z = (action - self(obs)) / self.log_std.exp()
         return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
 
-class Critic(nn.Sequential):                          # [..., O] → V [...]
-    def __init__(self, obs_norm, obs_size, hidden_sizes):
-        super().__init__(obs_norm, *mlp(obs_size, *hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
-
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
     y, following = torch.empty_like(x), torch.zeros_like(x[0])
@@ -129,7 +123,7 @@ class Agent(nn.Module):
         self.args, self.obs_norm = args, Normalizer(obs_size)
         self.scale_reward = RewardScaler(args.num_envs, args.gamma)
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
-        self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
+        self.critic = nn.Sequential(self.obs_norm, *mlp(obs_size, *args.hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
@@ -141,8 +135,6 @@ class Agent(nn.Module):
         with torch.no_grad():
             value, next_value = self.critic(obs), self.critic(next_obs)
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
-        if self.args.norm_adv:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         actor_loss = -(self.actor.log_prob(obs, action) * advantage).mean()                 # [AC-1]
         critic_loss = nn.functional.mse_loss(self.critic(obs), return_)                     # [AC-2] (V − return)²
         entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()           # [AC-3] H(π)
@@ -249,6 +241,8 @@ class Run:
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
+            if self.state["step"] > args.total_timesteps:
+                fail(f"--total-timesteps {args.total_timesteps}: this run has {self.state['step']} already")
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])

@@ -245,6 +245,8 @@ class Run:
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
+            if self.state["step"] > args.total_timesteps:
+                fail(f"--total-timesteps {args.total_timesteps}: this run has {self.state['step']} already")
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])

@@ -4,7 +4,7 @@
 # ///
 """PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), for continuous actions.
 
-On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) says how much better than expected an action turned out.
+On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
     ρ = π(a|s) / π_old(a|s)                                       critic: minimise (V(s) − (A + V_old))²
 a2c.py plus one idea: the clipped ratio ρ allows many updates from a rollout. [PG] [GAE] [PPO] [AC] are steps of the
@@ -55,9 +55,9 @@ class Args:
     target_kl: float | None = None  # end the passes once the policy has moved this far; None: never
 
 def checks(a):  # what must hold, and what to say where it does not
-    batch = a.num_envs * a.num_steps
-    yield batch <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than one rollout, {batch} steps"
-    yield batch % a.num_minibatches == 0, f"--num-minibatches {a.num_minibatches}: must divide a rollout, {batch} steps"
+    yield a.num_envs * a.num_steps <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: less than one rollout"
+    yield (a.num_envs * a.num_steps % a.num_minibatches == 0,
+           f"--num-minibatches {a.num_minibatches}: must divide --num-envs {a.num_envs} times --num-steps {a.num_steps}")
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -105,10 +105,6 @@ class Actor(nn.Sequential):                           # [..., O] → μ [..., A]
         z = (action - self(obs)) / self.log_std.exp()
         return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
 
-class Critic(nn.Sequential):                          # [..., O] → V [...]
-    def __init__(self, obs_norm, obs_size, hidden_sizes):
-        super().__init__(obs_norm, *mlp(obs_size, *hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
-
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
     y, following = torch.empty_like(x), torch.zeros_like(x[0])
@@ -134,7 +130,7 @@ class Agent(nn.Module):
         self.args, self.obs_norm = args, Normalizer(obs_size)
         self.scale_reward = RewardScaler(args.num_envs, args.gamma)
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
-        self.critic = Critic(self.obs_norm, obs_size, args.hidden_sizes)
+        self.critic = nn.Sequential(self.obs_norm, *mlp(obs_size, *args.hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
@@ -263,6 +259,8 @@ class Run:
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
+            if self.state["step"] > args.total_timesteps:
+                fail(f"--total-timesteps {args.total_timesteps}: this run has {self.state['step']} already")
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])

@@ -4,7 +4,7 @@
 # ///
 """REINFORCE, Monte-Carlo policy gradient (Williams 1992, https://doi.org/10.1007/BF00992696), for continuous actions.
 
-On-policy: the actor is a Gaussian N(μ(s), σ²), and whole episodes say how good their actions were.
+On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     G_t = Σ γᵏ r_{t+k}, the rest of the episode                   actor: maximise Σ_t log π(a_t|s_t) (G_t − b)
 Rewards are divided by the running deviation of the discounted return; b is the running mean of earlier batches' G.
 An episode cut by a time limit counts as complete, one that the end of training cuts is not used. [PG] are steps of the
@@ -46,7 +46,7 @@ class Args:
     max_grad_norm: float = 0.5  # bound of the gradient's norm
 
 def checks(a):  # what must hold, and what to say where it does not
-    yield a.num_envs <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: is less than a step of --num-envs"
+    yield a.num_envs <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: less than one step"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -235,6 +235,8 @@ class Run:
             (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
         elif self.path.exists():
             self.state = torch.load(self.path, "cpu", weights_only=True)
+            if self.state["step"] > args.total_timesteps:
+                fail(f"--total-timesteps {args.total_timesteps}: this run has {self.state['step']} already")
             for name, part in parts.items():
                 part.load_state_dict(self.state[name])
             torch.set_rng_state(self.state["rng"])
