@@ -57,7 +57,7 @@ class Args:
 def checks(a):  # what must hold, and what to say where it does not
     yield a.num_envs * a.num_steps <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: less than one rollout"
     yield (a.num_envs * a.num_steps % a.num_minibatches == 0,
-           f"--num-minibatches {a.num_minibatches}: must divide --num-envs {a.num_envs} times --num-steps {a.num_steps}")
+           f"--num-minibatches {a.num_minibatches}: must divide --num-envs {a.num_envs} × --num-steps {a.num_steps}")
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
