@@ -18,7 +18,7 @@ OFF_POLICY_SMALL = ("--total-timesteps 2400 --eval-frequency 800 --eval-episodes
                     "--hidden-sizes 32 32 --batch-size 32 --learning-starts 400 --buffer-size 1000").split()
 SMALL = {  # seconds of training with several checkpoints, evaluations and, off-policy, a memory that wraps around
     "reinforce": "--total-timesteps 6000 --eval-frequency 2000 --eval-episodes 2 --checkpoint-frequency 1000".split(),
-    "a2c": "--total-timesteps 8000 --eval-frequency 2000 --eval-episodes 2 --checkpoint-frequency 1000".split(),
+    "a2c": "--total-timesteps 8192 --eval-frequency 2000 --eval-episodes 2 --checkpoint-frequency 1000".split(),
     "ppo_continuous": ("--total-timesteps 8192 --eval-frequency 2048 --eval-episodes 2 --checkpoint-frequency 1000 "
                        "--num-steps 64 --num-minibatches 4 --update-epochs 2").split(),
     "ddpg": OFF_POLICY_SMALL,

@@ -41,7 +41,7 @@ def test_one_file_alone(script, tmp_path):
     assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == files
     assert (folder / "evaluations.csv").read_text().startswith(
         "global_step,wall_seconds,return_mean,return_std,episode_length_mean\n0,")
-    assert (folder / "episodes.csv").read_text().startswith("global_step,episode_return,episode_length\n200,")
+    assert (folder / "episodes.csv").read_text().startswith("global_step,episode_return,episode_length\n")
     assert json.loads((folder / "config.json").read_text())["env_id"] == "Pendulum-v1"
     steps = int(evaluations(folder)[-1]["global_step"])
     run(here, "--resume", folder, "--total-timesteps", 2 * steps, cwd=tmp_path)
@@ -58,6 +58,17 @@ def test_video(script, tmp_path):
         assert [path for path in (ROOT / "tests" / "run" / "videos").glob("*.mp4") if path.stat().st_size > 0]
     finally:
         shutil.rmtree(ROOT / "tests" / "run")
+
+
+def test_track_starts_wandb(script, tmp_path):
+    """With a stand-in for the package, that writes down what it is called with."""
+    (tmp_path / "wandb.py").write_text("import json\ndef init(**kw): json.dump(kw, open('said', 'w'), default=str)\n")
+    shutil.copy(ROOT / f"{script}.py", tmp_path)
+    options = ["--env-id", "Pendulum-v1", "--run-dir", "run", "--track", "--wandb-project-name", "mine"]
+    run(tmp_path / f"{script}.py", *SMALL[script], *options, cwd=tmp_path)
+    said = json.loads((tmp_path / "said").read_text())
+    assert said["project"] == "mine" and said["id"] == "run" and said["sync_tensorboard"] is True
+    assert said["config"]["env_id"] == "Pendulum-v1"
 
 
 @pytest.mark.parametrize("num_envs", [1, 4])
