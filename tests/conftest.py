@@ -46,7 +46,7 @@ def command(script, *options):
 
 
 def environment():
-    return os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT / "tests")}  # where audit_env.py is
 
 
 def run(script, *options, cwd, status=0):
