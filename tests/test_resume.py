@@ -12,31 +12,29 @@ TASKS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Inverte
          "Pusher", "Reacher", "Swimmer", "Walker2d"]
 
 
-def run_and_kill(script, *options, cwd, after, number=signal.SIGKILL):
-    """Starts a run, sends it a signal `after` seconds from when its folder is there, waits. Returns the exit status."""
+def run_and_kill(script, *options, cwd, after, number=signal.SIGKILL, file="config.json"):
+    """Starts a run, sends it a signal `after` seconds from when `file` is there, waits. Returns the exit status."""
     folder = cwd / options[options.index("--resume" if "--resume" in options else "--run-dir") + 1]
     process = subprocess.Popen(command(script, *options), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env=environment())
-    while not (folder / "config.json").exists() and process.poll() is None:
+    while not (folder / file).exists() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(after)
     process.send_signal(number)
     return process.wait()
 
 
-def check(script, options, tmp_path, kills, seed, number=signal.SIGKILL):
+def check(script, options, tmp_path, kills, seed):
     start = time.monotonic()
     run(script, *options, "--run-dir", "whole", cwd=tmp_path)
     seconds = max(1, 0.7 * (time.monotonic() - start) - 2)  # not the last ones: it may have ended, or be ending
     moments = random.Random(seed)
-    statuses = []
     for kill in range(kills):
         how = ["--resume", "killed"] if kill else [*options, "--run-dir", "killed"]
         after = 2 + moments.uniform(0, seconds / 2) if kill else moments.uniform(0, seconds)
-        statuses.append(run_and_kill(script, *how, cwd=tmp_path, after=after, number=number))
+        run_and_kill(script, *how, cwd=tmp_path, after=after)
     run(script, "--resume", "killed", cwd=tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    return statuses
 
 
 def test_resume_after_kill(script, tmp_path):
@@ -44,10 +42,14 @@ def test_resume_after_kill(script, tmp_path):
     assert not list((tmp_path / "killed").glob("*.tmp"))
 
 
-def test_resume_async_after_sigterm(script, tmp_path):
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_resume_async_after_a_request_to_stop(script, number, status, tmp_path):
     options = [*SMALL[script], "--env-id", "InvertedPendulum-v5", "--num-envs", "2", "--vectorization", "async"]
-    statuses = check(script, options, tmp_path, kills=1, seed=2, number=signal.SIGTERM)
-    assert statuses[0] in (143, 0)
+    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
+    options += ["--run-dir", "killed"]
+    assert run_and_kill(script, *options, cwd=tmp_path, after=0, number=number, file="checkpoint.pt") == status
+    run(script, "--resume", "killed", cwd=tmp_path)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.slow
