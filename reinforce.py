@@ -127,11 +127,11 @@ class Agent(nn.Module):
         reward = self.scale_reward(reward, done)
         return_ = discounted_sum(reward, done, self.args.gamma)                             # [PG-2] G_t
         advantage = return_ - self.baseline.mean                                            # [PG-3] G_t − b
-        actor_loss = -(self.actor.log_prob(obs, action) * advantage * first).sum(0).mean()  # [PG-4]
-        descend(actor_loss, self.optimizer, self.args.max_grad_norm)
+        loss = -(self.actor.log_prob(obs, action) * advantage * first).sum(0).mean()        # [PG-4]
+        descend(loss, self.optimizer, self.args.max_grad_norm)
         self.baseline.learn(return_[first > 0])
         self.obs_norm.learn(rollout.obs)
-        metrics = {"policy_loss": actor_loss, "baseline": self.baseline.mean}
+        metrics = {"policy_loss": loss, "baseline": self.baseline.mean}
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from conftest import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS
 THIRD_PARTY = {"torch", "gymnasium", "mujoco", "numpy", "tyro", "tensorboard", "tqdm"}
 OWN = {"Args", "checks", "Agent", "train", "total_loss", "target_q"}  # may differ between the scripts
 FAMILY = {"Actor", "Critic", "mlp", "descend"}  # the same within the on-policy and within the off-policy scripts
-BUDGET = {("ddpg", "td3"): 40, ("a2c", "ppo_continuous"): 40, ("reinforce", "a2c"): 50}
+BUDGET = {("ddpg", "td3"): 40, ("a2c", "ppo_continuous"): 40, ("reinforce", "a2c"): 46}
 LABELS = {  # of each script, in the order of its text
     "reinforce": {"PG": 4}, "a2c": {"PG": 1, "GAE": 3, "AC": 4}, "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3},
     "ddpg": {"DPG": 4}, "td3": {"": 15, "DPG": 4}}
