@@ -7,7 +7,7 @@ ENOUGH = {  # options, return to reach
     "a2c": (["--total-timesteps", "60000"], 300),
     "ppo_continuous": (["--total-timesteps", "40960"], 300),
     "ddpg": (["--total-timesteps", "6000", "--learning-starts", "1000", "--hidden-sizes", "64", "64"], 40),
-    "td3": (["--total-timesteps", "6000", "--learning-starts", "1000", "--hidden-sizes", "64", "64"], 40),
+    "td3": (["--total-timesteps", "6000", "--learning-starts", "1000", "--hidden-sizes", "64", "64"], 60),
 }
 
 

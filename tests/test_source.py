@@ -10,7 +10,8 @@ from conftest import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS
 THIRD_PARTY = {"torch", "gymnasium", "mujoco", "numpy", "tyro", "tensorboard", "tqdm"}
 OWN = {"Args", "checks", "Agent", "train", "total_loss", "target_q"}  # may differ between the scripts
 FAMILY = {"Actor", "Critic", "mlp", "descend"}  # the same within the on-policy and within the off-policy scripts
-BUDGET = {("ddpg", "td3"): 40, ("a2c", "ppo_continuous"): 40, ("reinforce", "a2c"): 46}
+PAIRS = [("ddpg", "td3"), ("a2c", "ppo_continuous"),
+         pytest.param(("reinforce", "a2c"), marks=pytest.mark.xfail(strict=True, reason="46 lines: too many"))]
 LABELS = {  # of each script, in the order of its text
     "reinforce": {"PG": 4}, "a2c": {"PG": 1, "GAE": 3, "AC": 4}, "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3},
     "ddpg": {"DPG": 4}, "td3": {"": 15, "DPG": 4}}
@@ -50,12 +51,12 @@ def test_plumbing_is_the_same_text():
     assert len({text(script).partition("# ── 6  plumbing")[2] for script in SCRIPTS}) == 1
 
 
-@pytest.mark.parametrize("pair", BUDGET, ids=" to ".join)
+@pytest.mark.parametrize("pair", PAIRS, ids=" to ".join)
 def test_siblings_differ_by_one_idea(pair):
     left, right = ([line.split() for line in text(script).splitlines()] for script in pair)
     changed = [line for line in difflib.ndiff([" ".join(x) for x in left], [" ".join(x) for x in right])
                if line[0] in "+-" and line[2:].strip()]
-    assert len(changed) <= BUDGET[pair], "\n".join(changed)
+    assert len(changed) <= 40, "\n".join(changed)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
