@@ -7,7 +7,8 @@
 On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
     ρ = π(a|s) / π_old(a|s)                                       critic: minimise (V(s) − (A + V_old))²
-a2c.py plus one idea: the clipped ratio ρ allows many updates from a rollout. [PG] [GAE] [PPO] [AC] are steps of the
+a2c.py plus one idea: the clipped ratio ρ allows many updates from a rollout.
+Rewards are divided by the running deviation of the discounted return. Labels such as [PG-1] are steps of the
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
@@ -54,8 +55,12 @@ class Args:
     max_grad_norm: float = 0.5  # bound of the gradient's norm
     target_kl: float | None = None  # end the passes once the policy has moved this far; None: never
 
+def batch_steps(a):  # environment steps of a batch, at most
+    return a.num_envs * a.num_steps
+
 def checks(a):  # what must hold, and what to say where it does not
-    yield a.num_envs * a.num_steps <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: less than one rollout"
+    least = batch_steps(a)
+    yield least <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: must be at least {least}, for one batch"
     yield (a.num_envs * a.num_steps % a.num_minibatches == 0,
            f"--num-minibatches {a.num_minibatches}: must divide --num-envs {a.num_envs} × --num-steps {a.num_steps}")
 
@@ -168,7 +173,7 @@ def train(args):
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
     learn = torch.compile(agent.learn) if args.compile else agent.learn
-    while run.goes_on(metrics, args.num_steps * args.num_envs):
+    while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
@@ -181,6 +186,10 @@ def make_env(env_id, video=None):
         signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
+
+def task(env_id):  # its entry in Gymnasium's registry, after the import that "module:Task-v0" asks for
+    module, _, name = env_id.rpartition(":")
+    return (not module or importlib.import_module(module)) and gym.spec(name)
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
@@ -388,13 +397,13 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", ".*Overwriting existing videos")
-    args = parse_args()
-    torch.set_num_threads(args.num_threads)
-    torch.manual_seed(args.seed)
-    if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
-        torch.set_float32_matmul_precision("medium")
     try:
+        args = parse_args()
+        torch.set_num_threads(args.num_threads)
+        torch.manual_seed(args.seed)
+        if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
+            os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
+            torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)
     except (gym.error.Error, ImportError, OSError) as error:
         fail(error, 1 if isinstance(error, OSError) else 2)

@@ -6,8 +6,8 @@
 
 On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     G_t = Σ γᵏ r_{t+k}, the rest of the episode                   actor: maximise Σ_t log π(a_t|s_t) (G_t − b)
-Rewards are divided by the running deviation of the discounted return; b is the running mean of earlier batches' G.
-An episode cut by a time limit counts as complete, one that the end of training cuts is not used. [PG] are steps of the
+b is the running mean of earlier batches' G. An episode cut by the time limit is complete: its horizon is finite.
+Rewards are divided by the running deviation of the discounted return. Labels such as [PG-1] are steps of the
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
@@ -45,8 +45,12 @@ class Args:
     anneal_lr: bool = True  # let the learning rate fall to 0 over the run
     max_grad_norm: float = 0.5  # bound of the gradient's norm
 
+def batch_steps(a):  # environment steps of a batch, at most
+    return a.num_envs * (task(a.env_id).max_episode_steps or 1)
+
 def checks(a):  # what must hold, and what to say where it does not
-    yield a.num_envs <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: less than one step"
+    least = batch_steps(a)
+    yield least <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: must be at least {least}, for one batch"
 
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -140,15 +144,14 @@ def train(args):
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
     learn = torch.compile(agent.learn) if args.compile else agent.learn
-    while run.goes_on(metrics, args.num_envs):
+    while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         envs.begin(np.ones(args.num_envs, bool))
         rollout = []
-        while envs.global_step < args.total_timesteps and len({i for i, *_ in envs.finished}) < args.num_envs:
+        while len({i for i, *_ in envs.finished}) < args.num_envs:  # until each has finished an episode
             rollout.append(envs.step(agent.act(envs.obs)))
-        if len({i for i, *_ in envs.finished}) == args.num_envs:
-            metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
+        metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
 
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
@@ -157,6 +160,10 @@ def make_env(env_id, video=None):
         signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
+
+def task(env_id):  # its entry in Gymnasium's registry, after the import that "module:Task-v0" asks for
+    module, _, name = env_id.rpartition(":")
+    return (not module or importlib.import_module(module)) and gym.spec(name)
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
@@ -364,13 +371,13 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", ".*Overwriting existing videos")
-    args = parse_args()
-    torch.set_num_threads(args.num_threads)
-    torch.manual_seed(args.seed)
-    if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
-        torch.set_float32_matmul_precision("medium")
     try:
+        args = parse_args()
+        torch.set_num_threads(args.num_threads)
+        torch.manual_seed(args.seed)
+        if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
+            os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
+            torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)
     except (gym.error.Error, ImportError, OSError) as error:
         fail(error, 1 if isinstance(error, OSError) else 2)

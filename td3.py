@@ -182,6 +182,10 @@ def make_env(env_id, video=None):
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
 
+def task(env_id):  # its entry in Gymnasium's registry, after the import that "module:Task-v0" asks for
+    module, _, name = env_id.rpartition(":")
+    return (not module or importlib.import_module(module)) and gym.spec(name)
+
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
@@ -388,13 +392,13 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", ".*Overwriting existing videos")
-    args = parse_args()
-    torch.set_num_threads(args.num_threads)
-    torch.manual_seed(args.seed)
-    if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
-        torch.set_float32_matmul_precision("medium")
     try:
+        args = parse_args()
+        torch.set_num_threads(args.num_threads)
+        torch.manual_seed(args.seed)
+        if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
+            os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
+            torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)
     except (gym.error.Error, ImportError, OSError) as error:
         fail(error, 1 if isinstance(error, OSError) else 2)

@@ -52,11 +52,11 @@ def test_a_run_is_never_written_over(script, tmp_path):
 
 def test_options_of_a_run_are_fixed(tmp_path):
     script = ON_POLICY[0]
-    run(script, "--env-id", "Pendulum-v1", "--total-timesteps", "2000", "--run-dir", "run", cwd=tmp_path)
+    run(script, "--env-id", "Pendulum-v1", "--total-timesteps", "2400", "--run-dir", "run", cwd=tmp_path)
     said = run(script, "--resume", "run", "--gamma", "0.5", cwd=tmp_path, status=2)
     assert "--gamma 0.5: cannot change now, this run has 0.99" in said.stderr
     said = run(script, "--resume", "run", "--total-timesteps", "1000", cwd=tmp_path, status=2)
-    assert "--total-timesteps 1000: this run has 2000 already" in said.stderr
+    assert "--total-timesteps 1000: this run has 2400 already" in said.stderr
     other = run(OFF_POLICY[0], "--resume", "run", cwd=tmp_path, status=2)
     assert "holds no run of ddpg.py" in other.stderr
 
