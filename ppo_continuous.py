@@ -11,14 +11,13 @@ a2c.py plus one idea: the clipped ratio ρ allows many updates from a rollout.
 Rewards are divided by the running deviation of the discounted return. Labels such as [PG-1] are steps of the
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
-import collections, contextlib, copy, ctypes.util, dataclasses, functools, importlib.metadata, importlib.util, io, json
-import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing, warnings
+import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
+import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing, zlib
 from pathlib import Path
 
 import gymnasium as gym, mujoco, numpy as np, torch, tqdm, tyro
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclasses.dataclass
 class Args:
@@ -59,16 +58,13 @@ def batch_steps(a):  # environment steps of a batch, at most
     return a.num_envs * a.num_steps
 
 def checks(a):  # what must hold, and what to say where it does not
-    least = batch_steps(a)
-    yield least <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: must be at least {least}, for one batch"
+    yield batch_steps(a) <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: a batch takes {batch_steps(a)}"
     yield (a.num_envs * a.num_steps % a.num_minibatches == 0,
            f"--num-minibatches {a.num_minibatches}: must divide --num-envs {a.num_envs} × --num-steps {a.num_steps}")
-
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
 # final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
 Transition = collections.namedtuple("Transition", "obs action reward next_obs terminated truncated")
-
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 class Normalizer(nn.Module):                          # by the running mean and variance (Chan, Golub, LeVeque 1983)
     def __init__(self, size):
@@ -109,7 +105,6 @@ class Actor(nn.Sequential):                           # [..., O] → μ [..., A]
     def log_prob(self, obs, action):                  # [..., O], [..., A] → [...]
         z = (action - self(obs)) / self.log_std.exp()
         return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
-
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
     y, following = torch.empty_like(x), torch.zeros_like(x[0])
@@ -166,7 +161,6 @@ class Agent(nn.Module):
         self.obs_norm.learn(rollout.obs)
         metrics = {"policy_loss": actor_loss, "value_loss": critic_loss, "entropy": entropy, "approx_kl": approx_kl}
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
-
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
     envs = Environments(args, args.num_envs, 0, args.vectorization)
@@ -178,7 +172,6 @@ def train(args):
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
         metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
-
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
     mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
@@ -187,9 +180,16 @@ def make_env(env_id, video=None):
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
 
-def task(env_id):  # its entry in Gymnasium's registry, after the import that "module:Task-v0" asks for
-    module, _, name = env_id.rpartition(":")
-    return (not module or importlib.import_module(module)) and gym.spec(name)
+def fail(message, status=2):  # ends the program, with one line that says why
+    sys.exit(tqdm.tqdm.write(f"{Path(__file__).name}: {' '.join(str(message).split())}", sys.stderr) or status)
+def refuse(reason):
+    raise ValueError(reason)
+@contextlib.contextmanager
+def blame(what, status=1):  # for an error within it
+    try:
+        yield
+    except Exception as error:
+        fail(f"{what}: {error or repr(error)}", status)
 
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
@@ -197,35 +197,40 @@ class Environments:
     def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
         env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
         vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs, self.device = vector(env_fns, autoreset_mode="Disabled"), args.device
-        space, box = self.envs.single_observation_space, self.envs.single_action_space
-        if not (isinstance(space, gym.spaces.Box) and isinstance(box, gym.spaces.Box) and box.is_bounded()):
-            fail(f"--env-id {args.env_id}: needs Box observations and bounded Box actions, has {space} and {box}")
-        self.obs_size, self.action_size = math.prod(space.shape), math.prod(box.shape)
-        self.low, self.high, self.entropy = box.low.astype(np.float32), box.high.astype(np.float32), [args.seed, stream]
+        self.envs, self.args, self.stream = vector(env_fns, autoreset_mode="Disabled"), args, stream
+        space, self.box = self.envs.single_observation_space, self.envs.single_action_space
+        self.obs_size, self.action_size = math.prod(space.shape), math.prod(self.box.shape)
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
         self.begin(np.ones(num_envs, bool))
     def begin(self, new):  # an episode in every environment i where new[i]
-        self.seeds[new] = np.random.SeedSequence([*self.entropy, self.global_step]).generate_state(len(new))[new]
+        entropy = [self.args.seed, self.stream, self.global_step]
+        self.seeds[new] = np.random.SeedSequence(entropy).generate_state(len(new))[new]
         self.lengths[new], self.returns[new] = 0, 0
         self.actions = self.actions[len(self.actions) - self.lengths.max():]
         self.obs = self.reset(new)
     def reset(self, new):
-        return self.tensor(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
-    def tensor(self, array):  # [N, …] → [N, product of …], [N] → [N]
-        return torch.tensor(array, dtype=torch.float32, device=self.device).flatten(min(array.ndim - 1, 1))
+        with self.blame():
+            return self.tensor("observation", self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
+    def blame(self):
+        return blame(f"{self.args.env_id}, {'evaluation' if self.stream else 'training'} step {self.global_step}")
+    def tensor(self, name, array):  # [N, …] → [N, product of …], [N] → [N]
+        array = np.array(array, np.float32)
+        np.isfinite(array).all() or refuse(f"{name} is NaN or infinite")
+        return torch.from_numpy(array).to(self.args.device).flatten(min(array.ndim - 1, 1))
     def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
-        scaled = self.low + (action.cpu().numpy().reshape(-1, *self.low.shape) + 1) / 2 * (self.high - self.low)
-        self.actions.append(np.clip(scaled, self.low, self.high))
-        next_obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
-        transition = Transition(self.obs, action, *map(self.tensor, (reward, next_obs, terminated, truncated)))
+        unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
+        self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
+        with self.blame():
+            self.tensor("action, and so some weight,", self.actions[-1])
+            obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
+            names, values = ("reward", "observation", "end", "end"), (reward, obs, terminated, truncated)
+            transition = Transition(self.obs, action, *map(self.tensor, names, values))
         self.obs, done = transition.next_obs, terminated | truncated
         self.global_step += len(done)
         self.lengths, self.returns = self.lengths + 1, self.returns + reward
         self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
-        if done.any():
-            self.begin(done)
+        done.any() and self.begin(done)
         return transition
     def state_dict(self):
         return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),
@@ -237,52 +242,78 @@ class Environments:
         for left, action in zip(range(len(self.actions) - 1, -1, -1), self.actions):
             obs, _, terminated, truncated, _ = self.envs.step(action)
             new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
-            self.obs = self.reset(new) if new.any() else self.tensor(obs)
+            self.obs = self.reset(new) if new.any() else self.tensor("observation", obs)
 
 @torch.no_grad()
 def evaluate(actor, args, step):  # → return's mean and deviation, mean length: of --eval-episodes, always the same
-    video = args.capture_video and args.run_dir / f"videos/step-{step}"
-    envs, episodes = Environments(args, args.eval_episodes, 1, video=video), {}
-    while len(episodes) < args.eval_episodes:
+    envs = Environments(args, args.eval_episodes, 1, video=args.capture_video and args.run_dir / f"videos/step-{step}")
+    while len({i for i, *_ in envs.finished}) < args.eval_episodes:
         envs.step(actor(envs.obs))
-        episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
+    episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
     envs.envs.close()
     returns, lengths = np.array(sorted(episodes.values())).T
     return returns.mean().item(), returns.std().item(), lengths.mean().item()
+
+def fixed(args):  # the options that make a run what it is
+    return {"script": Path(__file__).stem} | {name: str(x) for name, x in vars(args).items() if name not in MAY_CHANGE}
+def write_config(folder, config):  # with a checksum of the rest; beside the old one, then over it
+    text = json.dumps(config | {"checksum": 0}, default=str)
+    (folder / "config.tmp").write_text(json.dumps(json.loads(text) | {"checksum": zlib.crc32(text.encode())}, indent=2))
+    os.replace(folder / "config.tmp", folder / "config.json")
+def restore(args, parts):  # from the latest checkpoint that is whole and this run's; returns it, {} where there is none
+    damage = []
+    for path in filter(Path.exists, [args.run_dir / name for name in ("checkpoint.pt", "checkpoint.previous.pt")]):
+        try:
+            content = path.read_bytes()
+            hashlib.sha256(content[:-32]).digest() == content[-32:] or refuse("damaged")
+            state = torch.load(io.BytesIO(content[:-32]), "cpu", weights_only=True)
+            others = state["config"].items() - fixed(args).items()
+            others and refuse(f"of another run, with {', '.join(map(' '.join, others))}")
+            for name, (size, crc) in state["tables"].items():
+                zlib.crc32((args.run_dir / name).read_bytes()[:size]) == crc or refuse(f"{name} is damaged")
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            torch.set_rng_state(state["rng"])
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+            damage and print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
+            return state
+        except Exception as error:
+            damage.append(f"{path}: {error or repr(error)}")
+    return fail("; ".join(damage), 1) if damage else {}
 
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
     def __init__(self, args, **parts):
         self.args, self.parts, self.envs, self.path = args, parts, parts["envs"], args.run_dir / "checkpoint.pt"
-        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": [0, 0]}
         self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
         for number in signal.SIGINT, signal.SIGTERM:
             signal.signal(number, lambda number, frame: setattr(self, "signal", number))
-        if not args.resume:
-            args.run_dir.mkdir(parents=True)
-            shutil.copy(__file__, args.run_dir)
+        if not args.resume:  # the folder appears when it holds all that --resume needs
+            new = args.run_dir.with_name(args.run_dir.name + ".new")
+            new.mkdir(parents=True, exist_ok=True)
+            shutil.copy(__file__, new)
             cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            config = {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0],
-                      "python": platform.python_version(), "torch": torch.__version__, "gymnasium": gym.__version__,
-                      "mujoco": mujoco.__version__, "numpy": np.__version__}
-            (args.run_dir / "config.json").write_text(json.dumps(config, indent=2, default=str))
-        elif self.path.exists():
-            self.state = torch.load(self.path, "cpu", weights_only=True)
+            versions = {module.__name__: module.__version__ for module in (torch, gym, mujoco, np)}
+            write_config(new, {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0],
+                               "python": platform.python_version(), **versions})
+            new.rename(args.run_dir)
+        self.tables = {name: open(args.run_dir / name, "a", buffering=1) for name in HEADERS}
+        with blame(f"{args.run_dir}: in use by another process"), contextlib.suppress(ImportError):
+            fcntl = importlib.import_module("fcntl")
+            fcntl.flock(self.tables["episodes.csv"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": dict.fromkeys(HEADERS, [0])}
+        if args.resume:
+            self.state |= restore(args, parts)
             if self.state["step"] > args.total_timesteps:
                 fail(f"--total-timesteps {args.total_timesteps}: this run has {self.state['step']} already")
-            for name, part in parts.items():
-                part.load_state_dict(self.state[name])
-            torch.set_rng_state(self.state["rng"])
-            torch.cuda.set_rng_state_all(self.state["cuda_rng"])
+            config = json.loads((args.run_dir / "config.json").read_text())
+            write_config(args.run_dir, config | {name: getattr(args, name) for name in MAY_CHANGE})
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        self.tables = [open(args.run_dir / f"{name}.csv", "a", buffering=1) for name in ("evaluations", "episodes")]
-        headers = "wall_seconds,return_mean,return_std,episode_length_mean", "episode_return,episode_length"
-        for file, size, header in zip(self.tables, self.state["tables"], headers):
-            file.truncate(size)  # the rows after the checkpoint will come again
-            size or print("global_step", header, sep=",", file=file)
-        if args.track:
-            importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name, resume="allow",
-                                                  sync_tensorboard=True, config=vars(args))
+        for name, file in self.tables.items():
+            size = file.truncate(self.state["tables"][name][0])  # the rows after the checkpoint will come again
+            size or print(HEADERS[name], file=file)
+        args.track and importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name,
+                                                             resume="allow", sync_tensorboard=True, config=vars(args))
         self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
         look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
@@ -291,112 +322,122 @@ class Run:
     def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
         previous, self.step = self.step, self.envs.global_step
         stop = self.step + steps > self.args.total_timesteps or self.signal
-        log, evaluate, save = (every and self.step // every > previous // every
-                               for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
+        log, test, save = (every and self.step // every > previous // every
+                           for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
         self.bar.update(self.step - max(previous, 0))
         for _, step, return_, length in self.envs.finished:
-            print(step, return_, length, sep=",", file=self.tables[1])
+            print(step, return_, length, sep=",", file=self.tables["episodes.csv"])
             self.log(step, {"charts/episodic_return": return_, "charts/episodic_length": length})
             self.bar.set_postfix_str(f"return {return_:.1f}", refresh=False)
         self.envs.finished.clear()
-        if log:
-            self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
-        if evaluate or stop and not self.signal and self.state["evaluation"]["step"] < self.step:
-            self.evaluate(self.parts["agent"].actor)
-        if evaluate or save or stop:
+        log and self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
+        if log or test or save or stop:
+            for name, value in self.parts["agent"].state_dict().items():
+                value.isfinite().all() or fail(f"training step {self.step}: weight {name} is NaN or infinite", 1)
+        if test or stop and not self.signal and self.state["evaluation"]["step"] < self.step:
+            actor, now = self.parts["agent"].actor, round(time.perf_counter() - self.began, 3)
+            mean, std, length = evaluate(actor, self.args, self.step)
+            self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
+            print(self.step, now, mean, std, length, sep=",", file=self.tables["evaluations.csv"])
+            self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
+        if test or save or stop:
             self.save()
         return not stop or self.end()
     def log(self, step, scalars):
         for name, value in scalars.items():
+            math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
             self.writer.add_scalar(name, float(value), step)
-    def evaluate(self, actor):
-        mean, std, length = evaluate(actor, self.args, self.step)
-        self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
-        print(self.step, round(time.perf_counter() - self.began, 3), mean, std, length, sep=",", file=self.tables[0])
-        self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
-    def save(self):  # beside the old checkpoint, then over it: at every moment one of them is whole
+    def save(self):  # beside the old checkpoint: at every moment one of them is whole, and ends with its SHA-256
+        rows = {name: Path(file.name).read_bytes() for name, file in self.tables.items()}
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "step": self.step, "wall_seconds": time.perf_counter() - self.began, "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(), "tables": [os.path.getsize(file.name) for file in self.tables]}
+            "step": self.step, "wall_seconds": time.perf_counter() - self.began, "config": fixed(self.args),
+            "tables": {name: (len(rows[name]), zlib.crc32(rows[name])) for name in rows},
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
+        torch.save(self.state, content := io.BytesIO())
         with open(self.path.with_suffix(".tmp"), "wb") as file:
-            torch.save(self.state, file)
+            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
             file.flush()
-            for each in file, *self.tables:
+            for each in file, *self.tables.values():
                 os.fsync(each.fileno())
+        self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
         os.replace(file.name, self.path)
     def end(self):
-        for thing in self.bar, self.writer, self.envs.envs, *self.tables:
+        for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
-        if self.signal:
-            print(f"stopped after {self.step} steps, saved; resume with: {self.command}")
-            sys.exit(128 + self.signal)
+        self.signal and sys.exit(print(f"stopped after {self.step} steps; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
 
-def fail(message, status=2):
-    sys.exit(print(f"{Path(__file__).name}: {' '.join(str(message).split())}", file=sys.stderr) or status)
+HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
+           "episodes.csv": "global_step,episode_return,episode_length"}
+MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
+               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
+           "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
+MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "run_dir", "resume",
+              "evaluate"}
 
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
-
-def can_render(env_id):
-    if sys.platform == "linux" and "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
-    with contextlib.suppress(Exception):
-        return (env := make_env(env_id, Path()).unwrapped).reset() and env.render() is not None
-
-MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
-               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
-AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1}
-MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track"}
-
 def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
     args = saved = command_line(Args())
     folder = args.resume or args.evaluate
     if folder:
-        try:
-            config = json.loads((folder / "config.json").read_text())
-            config["hidden_sizes"] = tuple(config["hidden_sizes"])
-            saved = Args(**{name: config[name] for name in vars(args)})
-            assert config["script"] == Path(__file__).stem
-        except (OSError, ValueError, KeyError, AssertionError):
-            fail(f"{folder}: holds no run of {Path(__file__).name}; --resume and --evaluate need one")
-        saved.run_dir, saved.resume, saved.evaluate = folder, args.resume, args.evaluate
+        path = folder / "config.json"
+        path.exists() or fail(f"{folder}: holds no run; --resume and --evaluate need a run's folder")
+        with blame(f"{path}: damaged, or of another version of this script"):
+            config = json.loads(path.read_text())
+            zlib.crc32(json.dumps(config | {"checksum": 0}).encode()) == config["checksum"] or refuse("wrong checksum")
+            Path(__file__).stem == config["script"] or fail(f"{folder}: holds a run of {config['script']}.py")
+            saved = Args(**{name: config[name] for name in vars(args)} | {
+                "hidden_sizes": tuple(config["hidden_sizes"]), "run_dir": folder, "resume": args.resume,
+                "evaluate": args.evaluate})
         args = command_line(saved)
     for name, value in vars(args).items():
         option = f"--{name.replace('_', '-')} {value}"
-        if folder and value != getattr(saved, name) and name not in MAY_CHANGE:
+        if folder and value != getattr(saved, name) and (name not in MAY_CHANGE or name == "run_dir"):
             fail(f"{option}: cannot change now, this run has {getattr(saved, name)}")
         for number in np.ravel(value) if type(value) in (int, float, tuple) else ():
             least, most = 0 if name in MAY_BE_ZERO else 1e-12 if type(value) is float else 1, AT_MOST.get(name, 1e12)
             least <= number <= most or fail(f"{option}: must be from {least} to {most:g}")
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
+    with blame(f"--env-id {args.env_id}", 2):
+        env = make_env(args.env_id, args.capture_video and Path()).unwrapped
+        env.reset()
+    with blame("--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 2):
+        assert not args.capture_video or env.render() is not None
+    spaces = env.observation_space, env.action_space
     devices = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda"] * torch.cuda.is_available()]
     args.device = devices[-1] if args.device == "auto" else args.device
     name = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", name))
     for holds, message in (
+            (all(isinstance(x, gym.spaces.Box) and x.dtype.kind == "f" for x in spaces) and spaces[1].is_bounded(),
+             f"--env-id {args.env_id}: observations and bounded actions must be Boxes of real numbers, not {spaces}"),
             *checks(args),
             (args.device in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())],
              f"--device {args.device}: not on this machine, which has {', '.join(devices)}"),
             (folder or not args.run_dir.exists(), f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"),
-            (not args.capture_video or can_render(args.env_id),
-             "--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa"),
+            (not args.resume or not args.evaluate, f"--resume {args.resume}: not together with --evaluate"),
             (not args.track or importlib.util.find_spec("wandb"), "--track: needs wandb; pip install wandb")):
         holds or fail(message)
     return args
 
 def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
-    envs, state = Environments(args, 1, 1), torch.load(args.run_dir / "checkpoint.pt", args.device, weights_only=True)
+    envs = Environments(args, 1, 1)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
-    agent.load_state_dict(state["agent"])
+    state = restore(args, {"agent": agent}) or fail(f"{args.run_dir}: has no checkpoint yet; --resume it first")
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    mean, std, length = evaluate(agent.actor, args, state["step"])
-    print(f"{args.eval_episodes} episodes: return {mean} ± {std}, length {length}")
+    result = evaluate(agent.actor, args, state["step"])
+    print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*result))
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", ".*Overwriting existing videos")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
+    gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
+    atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
         torch.set_num_threads(args.num_threads)
@@ -405,5 +446,5 @@ if __name__ == "__main__":
             os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
             torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)
-    except (gym.error.Error, ImportError, OSError) as error:
-        fail(error, 1 if isinstance(error, OSError) else 2)
+    except OSError as error:
+        fail(f"{error.filename or args.run_dir}: {error.strerror or error}", 1)
