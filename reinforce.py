@@ -11,12 +11,11 @@ Rewards are divided by the running deviation of the discounted return. Labels su
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
-import math, multiprocessing, os, platform, re, shutil, signal, sys, time, typing, zlib
+import math, multiprocessing, os, platform, re, shutil, signal, sys, threading, time, typing, zlib
 from pathlib import Path
 
-import gymnasium as gym, mujoco, numpy as np, torch, tqdm, tyro
+import gymnasium as gym, mujoco, numpy as np, torch, torch.utils.tensorboard, tqdm, tyro
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclasses.dataclass
 class Args:
@@ -188,15 +187,15 @@ class Environments:
             return self.tensor("observation", self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
     def blame(self):
         return blame(f"{self.args.env_id}, {'evaluation' if self.stream else 'training'} step {self.global_step}")
-    def tensor(self, name, array):  # [N, …] → [N, product of …], [N] → [N]
+    def tensor(self, name, array):  # [N] → [N], but observations [N, …] → [N, O]
         array = np.array(array, np.float32)
         np.isfinite(array).all() or refuse(f"{name} is NaN or infinite")
-        return torch.from_numpy(array).to(self.args.device).flatten(min(array.ndim - 1, 1))
+        return torch.from_numpy(array).to(self.args.device).reshape(len(array), *[-1] * (name == "observation"))
     def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
         self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
         with self.blame():
-            self.tensor("action, and so some weight,", self.actions[-1])
+            np.isfinite(self.actions[-1]).all() or refuse("action, and so some weight, is NaN or infinite")
             obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
             names, values = ("reward", "observation", "end", "end"), (reward, obs, terminated, truncated)
             transition = Transition(self.obs, action, *map(self.tensor, names, values))
@@ -241,15 +240,16 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
             content = path.read_bytes()
             hashlib.sha256(content[:-32]).digest() == content[-32:] or refuse("damaged")
             state = torch.load(io.BytesIO(content[:-32]), "cpu", weights_only=True)
-            others = state["config"].items() - fixed(args).items()
-            others and refuse(f"of another run, with {', '.join(map(' '.join, others))}")
+            (others := state["config"].items() - fixed(args).items()) and refuse(f"of another run, with {dict(others)}")
             for name, (size, crc) in state["tables"].items():
                 zlib.crc32((args.run_dir / name).read_bytes()[:size]) == crc or refuse(f"{name} is damaged")
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             torch.set_rng_state(state["rng"])
             torch.cuda.set_rng_state_all(state["cuda_rng"])
-            damage and print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
+            if damage:
+                print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
+                args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
             return state
         except Exception as error:
             damage.append(f"{path}: {error or repr(error)}")
@@ -288,7 +288,7 @@ class Run:
             size or print(HEADERS[name], file=file)
         args.track and importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name,
                                                              resume="allow", sync_tensorboard=True, config=vars(args))
-        self.writer = SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
+        self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
         look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
             "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
@@ -338,7 +338,7 @@ class Run:
     def end(self):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
-        self.signal and sys.exit(print(f"stopped after {self.step} steps; resume with: {self.command}") or 128 + self.signal)
+        self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
         print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
 
@@ -357,8 +357,7 @@ def command_line(default):  # what tyro says of a mistake is put in one line
     fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
 def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
     args = saved = command_line(Args())
-    folder = args.resume or args.evaluate
-    if folder:
+    if folder := args.resume or args.evaluate:
         path = folder / "config.json"
         path.exists() or fail(f"{folder}: holds no run; --resume and --evaluate need a run's folder")
         with blame(f"{path}: damaged, or of another version of this script"):
@@ -411,6 +410,7 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
     gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
+    sys.unraisablehook = threading.excepthook = lambda _: None  # nor do threads that die with it have more to say
     atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
@@ -421,4 +421,4 @@ if __name__ == "__main__":
             torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)
     except OSError as error:
-        fail(f"{error.filename or args.run_dir}: {error.strerror or error}", 1)
+        fail(f"{os.fsdecode(error.filename or args.run_dir)}: {error.strerror or error}", 1)
