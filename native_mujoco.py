@@ -10,7 +10,8 @@ Options, beside those of the task (`ctrl_cost_weight`, `xml_file`, … as `gym.m
     max_episode_steps   the time limit; the task's own where not given (1000; Reacher 50, Pusher 100)
     autoreset_mode      "NextStep" (as Gymnasium's), "SameStep", or "Disabled": reset with options={"reset_mask": mask}
     num_threads         threads of the physics; 0: one a core
-    render_mode         None, "rgb_array", "depth_array" or "rgbd_tuple": `render()` has a frame of each environment
+    render_mode         None, "rgb_array", "depth_array" or "rgbd_tuple": `render()` has a frame of each environment,
+                        all taken by one camera
 
 `state_dict()` is all that the future depends on: load it, in another process too, and the same actions give the same
 numbers. Use an environment from one Python thread only.
@@ -52,7 +53,7 @@ class NativeMujoco(gym.vector.VectorEnv):
         defaults = {p.name: p.default for p in inspect.signature(type(self.env)).parameters.values()}
         self.options = types.SimpleNamespace(**defaults | options)
         self.num_envs, self.render_mode = num_envs, render_mode
-        self.max_episode_steps = max_episode_steps or spec.max_episode_steps
+        self.max_episode_steps = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = self.env.metadata | {"autoreset_mode": self.autoreset_mode, "render_modes": RENDER_MODES[1:]}
         self.single_observation_space, self.single_action_space = self.env.observation_space, self.env.action_space
@@ -60,6 +61,7 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
 
         self.model, self.dt, self.frame_skip = self.env.model, self.env.dt, self.env.frame_skip
+        self.body = {self.model.body(i).name: i for i in range(self.model.nbody)}
         self.batch = Batch(self.model, num_envs, num_threads, persistent=self.contact_forces or bool(render_mode))
         for field in ("qpos", "qvel", "ctrl", *self.derived):
             setattr(self, field, self.batch.bind(field))
@@ -74,7 +76,8 @@ class NativeMujoco(gym.vector.VectorEnv):
             raise ValueError(f"options['reset_mask']: needs {self.num_envs} NumPy booleans, one of them True: {mask}")
         if not (self.began or mask.all()):
             raise gym.error.ResetNeeded("the first reset is of all environments")
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        seeds = [None] * self.num_envs if seed is None else seed
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seeds
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed: needs one for each of the {self.num_envs} environments, not {len(seeds)}")
         for i in np.flatnonzero(mask):
@@ -85,13 +88,13 @@ class NativeMujoco(gym.vector.VectorEnv):
         return self.obs.copy(), masked(self.place(), mask)
 
     def step(self, actions):
-        actions, ended = np.asarray(actions), self.ended if self.ended.any() else None
+        actions, new = np.asarray(actions), self.ended if self.ended.any() else None
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions: need shape {self.action_space.shape}, not {actions.shape}")
-        if not self.began or ended is not None and self.autoreset_mode is AutoresetMode.DISABLED:
+        if not self.began or new is not None and self.autoreset_mode is AutoresetMode.DISABLED:
             raise gym.error.ResetNeeded(f"reset before this step, with options={{'reset_mask': mask}}: {self.ended}")
         self.ctrl[:] = actions
-        self.batch.step(None if ended is None else ~ended, self.frame_skip)
+        self.batch.step(None if new is None else ~new, self.frame_skip)
         if self.contact_forces:
             for i in range(self.num_envs):
                 self.batch.get_data(i, self.env.data)
@@ -99,26 +102,22 @@ class NativeMujoco(gym.vector.VectorEnv):
                 self.cfrc_ext[i] = self.env.data.cfrc_ext
         self.steps += 1
         reward, terminated, info = self.reward(actions)
-        truncated = self.steps >= self.max_episode_steps
+        terminated, truncated = np.full(self.num_envs, terminated), self.steps == self.max_episode_steps
         self.obs, infos = self.observe(), {}
-        if ended is not None:  # NextStep: their step is the reset
-            reward[ended], terminated[ended], truncated[ended] = 0, False, False
+        if new is not None:  # NextStep: the step after an end is the reset
+            reward[new], terminated[new], truncated[new] = 0, False, False
         self.ended = terminated | truncated
-        new = ended
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self.ended.any():
-            new, self.ended = self.ended, np.zeros(self.num_envs, bool)
-            final_obs = np.full(self.num_envs, None)
+            new, final_obs = self.ended, np.full(self.num_envs, None)
             for i in np.flatnonzero(new):
                 final_obs[i] = self.obs[i].copy()
-            infos = {"final_obs": final_obs, "_final_obs": new, "_final_info": new.copy()}
-            infos |= {"final_info": masked(info | self.place(), new)} if info else {}
-        everywhere = np.ones(self.num_envs, bool)
-        if new is None:
-            infos |= masked(info, everywhere)
-        else:
+            infos = {"final_obs": final_obs, "final_info": masked(info | self.place(), new),
+                     "_final_obs": new, "_final_info": new.copy()}
+        if new is not None:
             self.begin(new)
-            infos |= masked(info, ~new)
-        return self.obs.copy(), reward, terminated, truncated, infos | masked(self.place(), everywhere)
+            infos, info = infos | masked(info, ~new), {}
+        infos |= masked(info | self.place(), np.ones(self.num_envs, bool))
+        return self.obs.copy(), reward, terminated, truncated, infos
 
     def begin(self, new):
         """Begins an episode in each environment i where new[i], from a state that Gymnasium's own reset draws."""
@@ -206,7 +205,7 @@ class Runner(NativeMujoco):
         velocity = (self.position - before) / self.dt
         reward = forward = self.options.forward_reward_weight * velocity[:, 0]
         cost = control = self.control_cost(action)
-        unhealthy, info = np.zeros(self.num_envs, bool), {"reward_forward": forward, "reward_ctrl": -control}
+        unhealthy, info = False, {"reward_forward": forward, "reward_ctrl": -control}
         if self.healthy:
             healthy = self.healthy()
             unhealthy = ~healthy & self.options.terminate_when_unhealthy
@@ -262,7 +261,7 @@ class Ant(Swimmer):
     derived, contact_forces = ("xpos",), True
 
     def track(self):
-        return self.xpos[:, self.model.body(self.options.main_body).id, :2].copy()
+        return self.xpos[:, self.body.get(self.options.main_body, self.options.main_body), :2].copy()
 
     def clipped_forces(self):
         return np.clip(self.cfrc_ext, *self.options.contact_force_range)
@@ -313,7 +312,7 @@ class HumanoidStandup(Humanoid):
         impact = self.options.impact_cost_weight * sum_of_squares(self.cfrc_ext)
         impact = np.clip(impact, *self.options.impact_cost_range)
         info = {"reward_linup": up, "reward_quadctrl": -control, "reward_impact": -impact}
-        return up - control - impact + 1, np.zeros(self.num_envs, bool), info
+        return up - control - impact + 1, False, info
 
     def place(self):
         place = super().place() | {"z_distance_from_origin": self.qpos[:, 2] - self.env.init_qpos[2]}
@@ -338,9 +337,9 @@ class InvertedDoublePendulum(NativeMujoco):
                                np.clip(force, -10, 10)), 1)
 
     def reward(self, action):
-        square = functools.partial(np.float_power, x2=2)  # x**2 of a NumPy scalar: the C library's pow, not x * x
         (x, _, y), (_, v1, v2) = self.site_xpos[:, 0].T, self.qvel.T
         terminated = y <= 1
+        # float_power: x**2 of a NumPy scalar is the C library's pow, which x * x is not to the last bit
         distance_penalty = 0.01 * np.float_power(x, 2) + np.float_power(y - 2, 2)
         velocity_penalty = 1e-3 * np.float_power(v1, 2) + 5e-3 * np.float_power(v2, 2)
         alive = self.options.healthy_reward * (~terminated).astype(int)
@@ -352,7 +351,7 @@ class Reacher(NativeMujoco):
     derived = ("xpos",)
 
     def between(self, a, b):
-        return self.xpos[:, self.model.body(a).id] - self.xpos[:, self.model.body(b).id]
+        return self.xpos[:, self.body[a]] - self.xpos[:, self.body[b]]
 
     def observe(self):
         angle = self.qpos[:, :2]
@@ -362,12 +361,12 @@ class Reacher(NativeMujoco):
     def reward(self, action):
         far = -distance(self.between("fingertip", "target")) * self.options.reward_dist_weight
         control = -sum_of_squares(action) * self.options.reward_control_weight
-        return far + control, np.zeros(self.num_envs, bool), {"reward_dist": far, "reward_ctrl": control}
+        return far + control, False, {"reward_dist": far, "reward_ctrl": control}
 
 
 class Pusher(Reacher):
     def observe(self):
-        bodies = (self.xpos[:, self.model.body(name).id] for name in ("tips_arm", "object", "goal"))
+        bodies = (self.xpos[:, self.body[name]] for name in ("tips_arm", "object", "goal"))
         return np.concatenate((self.qpos[:, :7], self.qvel[:, :7], *bodies), 1)
 
     def reward(self, action):
@@ -375,7 +374,7 @@ class Pusher(Reacher):
         far = -distance(self.between("object", "goal")) * self.options.reward_dist_weight
         control = -sum_of_squares(action) * self.options.reward_control_weight
         info = {"reward_dist": far, "reward_ctrl": control, "reward_near": near}
-        return far + control + near, np.zeros(self.num_envs, bool), info
+        return far + control + near, False, info
 
 
 for task in TASKS:
