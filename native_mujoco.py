@@ -19,13 +19,9 @@ numbers. Use an environment from one Python thread only.
 Importing this adds a vector entry point to Gymnasium's specs of the tasks: `make_vec` without a mode then makes these
 environments. `gym.make`, and the modes "sync" and "async", stay as they were.
 """
-import functools
-import inspect
-import types
+import functools, inspect, types
 
-import gymnasium as gym
-import mujoco
-import numpy as np
+import gymnasium as gym, mujoco, numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
@@ -34,7 +30,6 @@ TASKS = ("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "Inverte
          "Pusher", "Reacher", "Swimmer", "Walker2d")
 RENDER_MODES = (None, "rgb_array", "depth_array", "rgbd_tuple")
 
-
 class NativeMujoco(gym.vector.VectorEnv):
     """What the tasks share. A task says what it observes (`observe`), earns (`reward`) and tells (`place`).
 
@@ -42,7 +37,6 @@ class NativeMujoco(gym.vector.VectorEnv):
     """
     derived = ()  # MjData's fields, beside positions and velocities, that the task reads
     contact_forces = False  # whether it reads cfrc_ext
-
     def __init__(self, num_envs=1, max_episode_steps=None, autoreset_mode="NextStep", num_threads=0, render_mode=None,
                  **options):
         if render_mode not in RENDER_MODES:
@@ -69,7 +63,6 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.generators = [seeding.np_random()[0] for _ in range(num_envs)]
         self.began, self.ended, self.steps = False, np.zeros(num_envs, bool), np.zeros(num_envs, int)
         self.obs, self.position = np.zeros(self.observation_space.shape), self.track()
-
     def reset(self, *, seed=None, options=None):
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,) and mask.any()):
@@ -86,7 +79,6 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.began = True
         self.begin(mask)
         return self.obs.copy(), masked(self.place(), mask)
-
     def step(self, actions):
         actions, new = np.asarray(actions), self.ended if self.ended.any() else None
         if actions.shape != self.action_space.shape:
@@ -94,8 +86,8 @@ class NativeMujoco(gym.vector.VectorEnv):
         if not self.began or new is not None and self.autoreset_mode is AutoresetMode.DISABLED:
             raise gym.error.ResetNeeded(f"reset before this step, with options={{'reset_mask': mask}}: {self.ended}")
         self.ctrl[:] = actions
-        self.batch.step(None if new is None else ~new, self.frame_skip)
-        if self.contact_forces:
+        self.batch.step(nstep=self.frame_skip)
+        if self.contact_forces:  # mj_step leaves them out, and the batch has no call for them
             for i in range(self.num_envs):
                 self.batch.get_data(i, self.env.data)
                 mujoco.mj_rnePostConstraint(self.model, self.env.data)
@@ -118,7 +110,6 @@ class NativeMujoco(gym.vector.VectorEnv):
             infos, info = infos | masked(info, ~new), {}
         infos |= masked(info | self.place(), np.ones(self.num_envs, bool))
         return self.obs.copy(), reward, terminated, truncated, infos
-
     def begin(self, new):
         """Begins an episode in each environment i where new[i], from a state that Gymnasium's own reset draws."""
         self.batch.reset(new, stage=mujoco.mjtStage.mjSTAGE_NONE)
@@ -130,42 +121,33 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.cfrc_ext[new] = self.steps[new] = 0
         self.ended = self.ended & ~new
         self.obs[new], self.position[new] = self.observe()[new], self.track()[new]
-
     def set_state(self, i, qpos, qvel):
         self.qpos[i], self.qvel[i] = qpos, qvel
-
     def state_dict(self):
         arrays = {name: getattr(self, name).copy() for name in ("steps", "ended", "obs", "position")}
         generators = [generator.bit_generator.state for generator in self.generators]
         return arrays | {"physics": self.batch.state.copy(), "generators": generators, "began": self.began}
-
     def load_state_dict(self, state):
         for name in "steps", "ended", "obs", "position":
             getattr(self, name)[:] = state[name]
         for generator, its in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = its
         self.batch.state[:], self.began = state["physics"], state["began"]
-
     @property
     def np_random(self):
         return tuple(self.generators)
-
     def render(self):
         if self.render_mode is None:
             raise gym.error.Error(f"render: make the environments with a render_mode of {RENDER_MODES[1:]}")
         return tuple(self.batch.get_data(i, self.env.data) and self.env.render() for i in range(self.num_envs))
-
     def close_extras(self):
         self.env.close()
-
     def track(self):
-        """What the forward reward follows, in x or x and y. The next step's velocity needs it."""
+        """What the forward reward follows, in x or x and y: kept until the next step, which has its velocity."""
         return self.qpos[:, :1].copy()
-
     def place(self):
         """Infos that a reset gives as well as a step."""
         return {}
-
 
 def masked(info, mask):
     """Infos of the environments i where mask[i], as VectorEnv has them: a mask beside each, 0 elsewhere."""
@@ -176,30 +158,23 @@ def masked(info, mask):
         value[mask] = info[name][mask]
     return given | {f"_{name}": mask for name in given}
 
-
 def distance(vector):
     return np.sqrt(np.vecdot(vector, vector))  # np.linalg.norm of each row, to the bit
 
-
 def sum_of_squares(x):
     return np.square(x).reshape(len(x), -1).sum(-1)
-
 
 class Runner(NativeMujoco):
     """Gets on along x: reward is speed and health, less the costs of control and contact."""
     hidden = 1  # leading coordinates that observations leave out
     healthy = contact_cost = None
-
     def observe(self):
         hidden = self.hidden * self.options.exclude_current_positions_from_observation
         return np.concatenate((self.qpos[:, hidden:], *self.senses()), 1)
-
     def senses(self):
         return (self.qvel,)
-
     def control_cost(self, action):
         return self.options.ctrl_cost_weight * sum_of_squares(action)
-
     def reward(self, action):
         before, self.position = self.position, self.track()
         velocity = (self.position - before) / self.dt
@@ -215,96 +190,72 @@ class Runner(NativeMujoco):
             contact = self.contact_cost()
             info["reward_contact"] = -contact
             cost = control + contact
-        return reward - cost, unhealthy, info | dict(zip(("x_velocity", "y_velocity"), velocity.T))  # noqa: B905
-
+        return reward - cost, unhealthy, info | dict(zip(("x_velocity", "y_velocity"), velocity.T))
     def inside(self, x, name, strictly=True):
         low, high = getattr(self.options, name)
         return (low < x) & (x < high) if strictly else (low <= x) & (x <= high)
-
     def place(self):
         return {"x_position": self.qpos[:, 0].copy()}
-
 
 class HalfCheetah(Runner):
     pass
 
-
 class Walker2d(Runner):
     def senses(self):
         return (np.clip(self.qvel, -10, 10),)
-
     def healthy(self):
         return self.inside(self.qpos[:, 1], "healthy_z_range") & self.inside(self.qpos[:, 2], "healthy_angle_range")
-
     def place(self):
         return super().place() | {"z_distance_from_origin": self.qpos[:, 1] - self.env.init_qpos[1]}
-
 
 class Hopper(Walker2d):
     def healthy(self):
         state = np.concatenate((self.qpos[:, 2:], self.qvel), 1)
         return super().healthy() & self.inside(state, "healthy_state_range").all(1)
 
-
 class Swimmer(Runner):
     hidden = 2
-
     def track(self):
         return self.qpos[:, :2].copy()
-
     def place(self):
         return super().place() | {"y_position": self.qpos[:, 1].copy(),
                                   "distance_from_origin": distance(self.qpos[:, :2])}
 
-
 class Ant(Swimmer):
     derived, contact_forces = ("xpos",), True
-
     def track(self):
         return self.xpos[:, self.body.get(self.options.main_body, self.options.main_body), :2].copy()
-
     def clipped_forces(self):
         return np.clip(self.cfrc_ext, *self.options.contact_force_range)
-
     def senses(self):
         forces = self.clipped_forces()[:, 1:].reshape(self.num_envs, -1)
         return (self.qvel, forces) if self.options.include_cfrc_ext_in_observation else (self.qvel,)
-
     def contact_cost(self):
         return self.options.contact_cost_weight * sum_of_squares(self.clipped_forces())
-
     def healthy(self):
         finite = np.isfinite(self.qpos).all(1) & np.isfinite(self.qvel).all(1)
         return finite & self.inside(self.qpos[:, 2], "healthy_z_range", strictly=False)
 
-
 class Humanoid(Swimmer):
     contact_forces = True
     derived = "xipos", "cinert", "cvel", "qfrc_actuator", "ten_length", "ten_velocity"
-
     def track(self):
         mass = self.model.body_mass
         return (np.einsum("b,nbj->nj", mass, self.xipos) / mass.sum())[:, :2]
-
     def senses(self):
         parts = {"cinert": self.cinert[:, 1:], "cvel": self.cvel[:, 1:], "qfrc_actuator": self.qfrc_actuator[:, 6:],
                  "cfrc_ext": self.cfrc_ext[:, 1:]}
         return (self.qvel, *(part.reshape(self.num_envs, -1) for name, part in parts.items()
                              if getattr(self.options, f"include_{name}_in_observation")))
-
     def control_cost(self, action):
         return super().control_cost(self.ctrl)
-
     def contact_cost(self):
         cost = self.options.contact_cost_weight * sum_of_squares(self.cfrc_ext)
         return np.clip(cost, *self.options.contact_cost_range)
-
     def healthy(self):
         return self.inside(self.qpos[:, 2], "healthy_z_range")
-
     def place(self):
         return super().place() | {"tendon_length": self.ten_length.copy(), "tendon_velocity": self.ten_velocity.copy()}
-
 
 class HumanoidStandup(Humanoid):
     def reward(self, action):
@@ -313,29 +264,23 @@ class HumanoidStandup(Humanoid):
         impact = np.clip(impact, *self.options.impact_cost_range)
         info = {"reward_linup": up, "reward_quadctrl": -control, "reward_impact": -impact}
         return up - control - impact + 1, False, info
-
     def place(self):
         place = super().place() | {"z_distance_from_origin": self.qpos[:, 2] - self.env.init_qpos[2]}
         return {name: value for name, value in place.items() if name != "distance_from_origin"}
 
-
 class InvertedPendulum(NativeMujoco):
     def observe(self):
         return np.concatenate((self.qpos, self.qvel), 1)
-
     def reward(self, action):
         terminated = ~np.isfinite(self.observe()).all(1) | (np.abs(self.qpos[:, 1]) > 0.2)
         return (~terminated).astype(float), terminated, {"reward_survive": (~terminated).astype(int)}
 
-
 class InvertedDoublePendulum(NativeMujoco):
     derived = "site_xpos", "qfrc_constraint"
-
     def observe(self):
         angle, force = self.qpos[:, 1:], self.qfrc_constraint[:, :1]
         return np.concatenate((self.qpos[:, :1], np.sin(angle), np.cos(angle), np.clip(self.qvel, -10, 10),
                                np.clip(force, -10, 10)), 1)
-
     def reward(self, action):
         (x, _, y), (_, v1, v2) = self.site_xpos[:, 0].T, self.qvel.T
         terminated = y <= 1
@@ -346,36 +291,29 @@ class InvertedDoublePendulum(NativeMujoco):
         info = {"reward_survive": alive, "distance_penalty": -distance_penalty, "velocity_penalty": -velocity_penalty}
         return alive - distance_penalty - velocity_penalty, terminated, info
 
-
 class Reacher(NativeMujoco):
     derived = ("xpos",)
-
     def between(self, a, b):
         return self.xpos[:, self.body[a]] - self.xpos[:, self.body[b]]
-
     def observe(self):
         angle = self.qpos[:, :2]
         return np.concatenate((np.cos(angle), np.sin(angle), self.qpos[:, 2:], self.qvel[:, :2],
                                self.between("fingertip", "target")[:, :2]), 1)
-
     def reward(self, action):
         far = -distance(self.between("fingertip", "target")) * self.options.reward_dist_weight
         control = -sum_of_squares(action) * self.options.reward_control_weight
         return far + control, False, {"reward_dist": far, "reward_ctrl": control}
 
-
 class Pusher(Reacher):
     def observe(self):
         bodies = (self.xpos[:, self.body[name]] for name in ("tips_arm", "object", "goal"))
         return np.concatenate((self.qpos[:, :7], self.qvel[:, :7], *bodies), 1)
-
     def reward(self, action):
         near = -distance(self.between("object", "tips_arm")) * self.options.reward_near_weight
         far = -distance(self.between("object", "goal")) * self.options.reward_dist_weight
         control = -sum_of_squares(action) * self.options.reward_control_weight
         info = {"reward_dist": far, "reward_ctrl": control, "reward_near": near}
         return far + control + near, False, info
-
 
 for task in TASKS:
     gym.spec(f"{task}-v5").vector_entry_point = f"native_mujoco:{task}"

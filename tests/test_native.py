@@ -19,7 +19,8 @@ def make(task, num_envs, mode, **options):
 
 
 def oracle(task, num_envs, mode, **options):
-    return gym.vector.SyncVectorEnv([lambda: gym.make(f"{task}-v5", **options)] * num_envs, autoreset_mode=mode)
+    return gym.vector.SyncVectorEnv([lambda: gym.make(f"{task}-v5", disable_env_checker=True, **options)] * num_envs,
+                                    autoreset_mode=mode)
 
 
 def assert_same(a, b, where):
@@ -121,6 +122,26 @@ def test_physics_that_blows_up(num_envs):
     assert_same(*results, "")
 
 
+@pytest.mark.parametrize("task, edges", [
+    ("Ant", {2: (0.2, 1.0), 9: ()}), ("Hopper", {1: (0.7,), 2: (-0.2, 0.2), 3: (-100, 100)}), ("Humanoid", {2: (1.0, 2.0)}),
+    ("InvertedPendulum", {1: (-0.2, 0.2)}), ("Walker2d", {1: (0.8, 2.0), 2: (-1.0, 1.0)}),
+])
+def test_ends_on_the_edge(task, edges):
+    """At a bound, one bit to either side of it, and where a state is no number."""
+    sync, ours = oracle(task, 1, "Disabled"), make(task, 1, "Disabled")
+    single = sync.envs[0].unwrapped
+    ours.batch.step = single.do_simulation = lambda *args, **kwargs: None  # a step leaves the state as it is
+    ends = []
+    for i, bounds in edges.items():
+        for x in np.nan, np.inf, *(x for bound in bounds for x in (bound, *np.nextafter(bound, [-1e9, 1e9]))):
+            sync.reset(seed=1), ours.reset(seed=1)
+            single.data.qpos[i] = ours.qpos[0, i] = x
+            ended = [env.step(np.zeros(env.action_space.shape))[2].item() for env in (sync, ours)]
+            assert ended[0] == ended[1], (i, x)
+            ends += ended
+    assert {*ends} == {True, False}
+
+
 @pytest.mark.parametrize("task", native.TASKS)
 def test_a_state_that_is_loaded_goes_on_the_same(task):
     def go_on(env):
@@ -150,6 +171,20 @@ def test_a_loaded_state_survives_a_reset_of_some(task="Humanoid"):  # whose obse
     other.load_state_dict(env.state_dict())
     some = {"seed": [4, 5, 6], "options": {"reset_mask": np.array([True, False, False])}}
     assert_same(other.reset(**some)[0], env.reset(**some)[0], "")
+
+
+def test_what_is_given_out_is_the_users():
+    env = make("Swimmer", 2, "Disabled")
+    env.reset(seed=1)
+    results = env.step(np.zeros((2, 2), np.float32))
+    first = results[0][0].copy()
+    for array in results[:4]:
+        array[:] = 1
+    some = np.array([False, True])
+    observations, _ = env.reset(options={"reset_mask": some})
+    assert np.array_equal(observations[0], first)
+    observations[:] = 1
+    assert np.array_equal(env.reset(options={"reset_mask": some})[0][0], first)
 
 
 @pytest.mark.parametrize("name", ["a2c", "td3"])
