@@ -123,8 +123,8 @@ def test_physics_that_blows_up(num_envs):
 
 
 @pytest.mark.parametrize("task, edges", [
-    ("Ant", {2: (0.2, 1.0), 9: ()}), ("Hopper", {1: (0.7,), 2: (-0.2, 0.2), 3: (-100, 100)}), ("Humanoid", {2: (1.0, 2.0)}),
-    ("InvertedPendulum", {1: (-0.2, 0.2)}), ("Walker2d", {1: (0.8, 2.0), 2: (-1.0, 1.0)}),
+    ("Ant", {2: (0.2, 1.0), 9: ()}), ("Hopper", {1: (0.7,), 2: (-0.2, 0.2), 3: (-100, 100)}),
+    ("Humanoid", {2: (1.0, 2.0)}), ("InvertedPendulum", {1: (-0.2, 0.2)}), ("Walker2d", {1: (0.8, 2), 2: (-1, 1)}),
 ])
 def test_ends_on_the_edge(task, edges):
     """At a bound, one bit to either side of it, and where a state is no number."""
