@@ -49,7 +49,7 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.num_envs, self.render_mode = num_envs, render_mode
         self.max_episode_steps = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = self.env.metadata | {"autoreset_mode": self.autoreset_mode, "render_modes": RENDER_MODES[1:]}
+        self.metadata = self.env.metadata | {"autoreset_mode": self.autoreset_mode, "render_modes": [*RENDER_MODES[1:]]}
         self.single_observation_space, self.single_action_space = self.env.observation_space, self.env.action_space
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
@@ -316,4 +316,4 @@ class Pusher(Reacher):
         return far + control + near, False, info
 
 for task in TASKS:
-    gym.spec(f"{task}-v5").vector_entry_point = f"native_mujoco:{task}"
+    gym.spec(f"{task}-v5").vector_entry_point = f"{__name__}:{task}"
