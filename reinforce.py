@@ -13,7 +13,6 @@ derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
 import math, multiprocessing, os, platform, re, shutil, signal, sys, threading, time, typing, zlib
 from pathlib import Path
-
 import gymnasium as gym, mujoco, numpy as np, torch, torch.utils.tensorboard, tqdm, tyro
 from torch import nn
 # ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -23,7 +22,7 @@ class Args:
     seed: int = 1  # of networks, environments and noise
     total_timesteps: int = 1_000_000  # environment steps, all environments together
     num_envs: int = 4  # environments that step together
-    vectorization: typing.Literal["sync", "async"] = "sync"  # all environments in this process, or each in its own
+    vectorization: typing.Literal["auto", "sync", "async", "native"] = "auto"  # native_mujoco.py where it can, or sync
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     num_threads: int = 1  # processor threads of PyTorch
     compile: bool = False  # compile the update with torch.compile
@@ -133,7 +132,7 @@ class Agent(nn.Module):
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
-    envs = Environments(args, args.num_envs, 0, args.vectorization)
+    envs = Environments(args, args.num_envs, 0)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
     learn = torch.compile(agent.learn) if args.compile else agent.learn
@@ -152,7 +151,9 @@ def make_env(env_id, video=None):
         signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
     env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
     return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
-
+def native(args):  # native_mujoco.py's class, the same numbers in less time, where that file and its task are there
+    with contextlib.suppress(ImportError):
+        return getattr(importlib.import_module("native_mujoco"), args.env_id.removesuffix("-v5"), None)
 def fail(message, status=2):  # ends the program, with one line that says why
     sys.exit(tqdm.tqdm.write(f"{Path(__file__).name}: {' '.join(str(message).split())}", sys.stderr) or status)
 def refuse(reason):
@@ -167,18 +168,19 @@ def blame(what, status=1):  # for an error within it
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
-    def __init__(self, args, num_envs, stream, vectorization="sync", video=None):
+    def __init__(self, args, num_envs, stream, video=None):  # stream 0 is training's, 1 evaluation's
         env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
-        vector = gym.vector.AsyncVectorEnv if vectorization == "async" else gym.vector.SyncVectorEnv
-        self.envs, self.args, self.stream = vector(env_fns, autoreset_mode="Disabled"), args, stream
+        vector = gym.vector.AsyncVectorEnv if args.vectorization == "async" and not stream else gym.vector.SyncVectorEnv
+        if args.vectorization in ("auto", "native") and not video and native(args):
+            vector, env_fns = functools.partial(native(args), num_threads=args.num_threads), num_envs
+        self.envs, self.args, self.entropy = vector(env_fns, autoreset_mode="Disabled"), args, [args.seed, stream]
         space, self.box = self.envs.single_observation_space, self.envs.single_action_space
         self.obs_size, self.action_size = math.prod(space.shape), math.prod(self.box.shape)
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
         self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
         self.begin(np.ones(num_envs, bool))
     def begin(self, new):  # an episode in every environment i where new[i]
-        entropy = [self.args.seed, self.stream, self.global_step]
-        self.seeds[new] = np.random.SeedSequence(entropy).generate_state(len(new))[new]
+        self.seeds[new] = np.random.SeedSequence([*self.entropy, self.global_step]).generate_state(len(new))[new]
         self.lengths[new], self.returns[new] = 0, 0
         self.actions = self.actions[len(self.actions) - self.lengths.max():]
         self.obs = self.reset(new)
@@ -186,7 +188,7 @@ class Environments:
         with self.blame():
             return self.tensor("observation", self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
     def blame(self):
-        return blame(f"{self.args.env_id}, {'evaluation' if self.stream else 'training'} step {self.global_step}")
+        return blame(f"{self.args.env_id}, {'evaluation' if self.entropy[1] else 'training'} step {self.global_step}")
     def tensor(self, name, array):  # [N] → [N], but observations [N, …] → [N, O]
         array = np.array(array, np.float32)
         np.isfinite(array).all() or refuse(f"{name} is NaN or infinite")
@@ -226,7 +228,6 @@ def evaluate(actor, args, step):  # → return's mean and deviation, mean length
     envs.envs.close()
     returns, lengths = np.array(sorted(episodes.values())).T
     return returns.mean().item(), returns.std().item(), lengths.mean().item()
-
 def fixed(args):  # the options that make a run what it is
     return {"script": Path(__file__).stem} | {name: str(x) for name, x in vars(args).items() if name not in MAY_CHANGE}
 def write_config(folder, config):  # with a checksum of the rest; beside the old one, then over it
@@ -348,9 +349,8 @@ MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_start
                "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
            "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
-MAY_CHANGE = {"total_timesteps", "eval_episodes", "checkpoint_frequency", "capture_video", "track", "run_dir", "resume",
-              "evaluate"}
-
+MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
+              "run_dir", "resume", "evaluate"}
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
@@ -391,6 +391,7 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
             (all(isinstance(x, gym.spaces.Box) and x.dtype.kind == "f" for x in spaces) and spaces[1].is_bounded(),
              f"--env-id {args.env_id}: observations and bounded actions must be Boxes of real numbers, not {spaces}"),
             *checks(args),
+            (args.vectorization != "native" or native(args), "--vectorization native: is for native_mujoco.py's tasks"),
             (args.device in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())],
              f"--device {args.device}: not on this machine, which has {', '.join(devices)}"),
             (folder or not args.run_dir.exists(), f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"),
@@ -398,7 +399,6 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
             (not args.track or importlib.util.find_spec("wandb"), "--track: needs wandb; pip install wandb")):
         holds or fail(message)
     return args
-
 def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
     envs = Environments(args, 1, 1)
     agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
