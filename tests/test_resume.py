@@ -48,7 +48,7 @@ def test_resume_async_after_a_request_to_stop(script, number, status, tmp_path):
     run(script, *options, "--run-dir", "whole", cwd=tmp_path)
     options += ["--run-dir", "killed"]
     assert run_and_kill(script, *options, cwd=tmp_path, after=0, number=number, file="checkpoint.pt") == status
-    run(script, "--resume", "killed", cwd=tmp_path)
+    run(script, "--resume", "killed", "--vectorization", "native", cwd=tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -18,6 +18,13 @@ def test_same_seed_same_bytes_and_evaluate_repeats_training(script, tmp_path):
     assert f"return {last['return_mean']} ± {last['return_std']}, length {last['episode_length_mean']}" in said
 
 
+def test_vectorization_changes_no_bit(script, tmp_path):
+    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"]
+    run(script, *options, "--vectorization", "native", "--run-dir", "native", cwd=tmp_path)
+    run(script, *options, "--vectorization", "sync", "--run-dir", "sync", cwd=tmp_path)
+    assert_same_run(tmp_path / "native", tmp_path / "sync")
+
+
 def test_evaluation_leaves_training_untouched(script, tmp_path):
     options = [*SMALL[script], "--env-id", "InvertedPendulum-v5"]
     run(script, *options, "--run-dir", "often", cwd=tmp_path)
