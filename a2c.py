@@ -11,7 +11,7 @@ Rewards are divided by the running deviation of the discounted return. Labels su
 derivation. Sections 1 to 5 are the algorithm; --help lists the options.
 """
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
-import math, multiprocessing, os, platform, re, shutil, signal, sys, threading, time, typing, zlib
+import math, multiprocessing, os, pickle, platform, re, shutil, signal, sys, threading, time, typing, zlib
 from pathlib import Path
 import gymnasium as gym, mujoco, numpy as np, torch, torch.utils.tensorboard, tqdm, tyro
 from torch import nn
@@ -179,11 +179,13 @@ class Environments:
         vector = gym.vector.AsyncVectorEnv if args.vectorization == "async" and not stream else gym.vector.SyncVectorEnv
         if args.vectorization in ("auto", "native") and not video and native(args):
             vector, env_fns = functools.partial(native(args), num_threads=args.num_threads), num_envs
-        self.envs, self.args, self.entropy = vector(env_fns, autoreset_mode="Disabled"), args, [args.seed, stream]
+        self.args, self.entropy, self.global_step = args, [args.seed, stream], 0
+        with self.blame():
+            self.envs = vector(env_fns, autoreset_mode="Disabled")
         space, self.box = self.envs.single_observation_space, self.envs.single_action_space
         self.obs_size, self.action_size = math.prod(space.shape), math.prod(self.box.shape)
         self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
-        self.global_step, self.actions, self.finished = 0, [], []  # finished episodes: (i, global_step, return, length)
+        self.actions, self.finished = [], []  # finished: (i, global_step, return, length) of each episode
         self.begin(np.ones(num_envs, bool))
     def begin(self, new):  # an episode in every environment i where new[i]
         self.seeds[new] = np.random.SeedSequence([*self.entropy, self.global_step]).generate_state(len(new))[new]
@@ -221,7 +223,8 @@ class Environments:
         self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
         self.obs = self.reset(np.ones(len(self.seeds), bool))
         for left, action in zip(range(len(self.actions) - 1, -1, -1), self.actions):
-            obs, _, terminated, truncated, _ = self.envs.step(action)
+            with self.blame():
+                obs, _, terminated, truncated, _ = self.envs.step(action)
             new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
             self.obs = self.reset(new) if new.any() else self.tensor("observation", obs)
 
@@ -248,6 +251,7 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
             hashlib.sha256(content[:-32]).digest() == content[-32:] or refuse("damaged")
             state = torch.load(io.BytesIO(content[:-32]), "cpu", weights_only=True)
             (others := state["config"].items() - fixed(args).items()) and refuse(f"of another run, with {dict(others)}")
+            state["step"] <= args.total_timesteps or fail(f"--total-timesteps {args.total_timesteps}: {state['step']} are done")
             for name, (size, crc) in state["tables"].items():
                 zlib.crc32((args.run_dir / name).read_bytes()[:size]) == crc or refuse(f"{name} is damaged")
             for name, part in parts.items():
@@ -259,7 +263,7 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
                 args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
             return state
         except Exception as error:
-            damage.append(f"{path}: {error or repr(error)}")
+            damage.append(f"{path}: {'no checkpoint' if isinstance(error, pickle.UnpicklingError) else error}")
     return fail("; ".join(damage), 1) if damage else {}
 
 class Run:
@@ -280,19 +284,15 @@ class Run:
             new.rename(args.run_dir)
         self.tables = {name: open(args.run_dir / name, "a", buffering=1) for name in HEADERS}
         with blame(f"{args.run_dir}: in use by another process"), contextlib.suppress(ImportError):
-            fcntl = importlib.import_module("fcntl")
-            fcntl.flock(self.tables["episodes.csv"], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (lock := importlib.import_module("fcntl")).flock(self.tables["episodes.csv"], lock.LOCK_EX | lock.LOCK_NB)
         self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": dict.fromkeys(HEADERS, [0])}
         if args.resume:
             self.state |= restore(args, parts)
-            if self.state["step"] > args.total_timesteps:
-                fail(f"--total-timesteps {args.total_timesteps}: this run has {self.state['step']} already")
             config = json.loads((args.run_dir / "config.json").read_text())
             write_config(args.run_dir, config | {name: getattr(args, name) for name in MAY_CHANGE})
         self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        for name, file in self.tables.items():
-            size = file.truncate(self.state["tables"][name][0])  # the rows after the checkpoint will come again
-            size or print(HEADERS[name], file=file)
+        for name, file in self.tables.items():  # the rows after the checkpoint will come again
+            file.truncate(self.state["tables"][name][0]) or print(HEADERS[name], file=file)
         args.track and importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name,
                                                              resume="allow", sync_tensorboard=True, config=vars(args))
         self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
@@ -311,7 +311,7 @@ class Run:
             self.log(step, {"charts/episodic_return": return_, "charts/episodic_length": length})
             self.bar.set_postfix_str(f"return {return_:.1f}", refresh=False)
         self.envs.finished.clear()
-        log and self.log(self.step, {**metrics, "charts/SPS": self.bar.format_dict["rate"] or 0})
+        log and self.log(self.step, {**metrics, "charts/SPS": self.step / (time.perf_counter() - self.began)})
         if log or test or save or stop:
             for name, value in self.parts["agent"].state_dict().items():
                 value.isfinite().all() or fail(f"training step {self.step}: weight {name} is NaN or infinite", 1)
