@@ -271,7 +271,7 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
             hashlib.sha256(content[:-32]).digest() == content[-32:] or refuse("damaged")
             state = torch.load(io.BytesIO(content[:-32]), "cpu", weights_only=True)
             (others := state["config"].items() - fixed(args).items()) and refuse(f"of another run, with {dict(others)}")
-            state["step"] <= args.total_timesteps or fail(f"--total-timesteps {args.total_timesteps}: {state['step']} are done")
+            (total := args.total_timesteps) < state["step"] and fail(f"--total-timesteps {total}: {state['step']} done")
             for name, (size, crc) in state["tables"].items():
                 zlib.crc32((args.run_dir / name).read_bytes()[:size]) == crc or refuse(f"{name} is damaged")
             for name, part in parts.items():

@@ -56,9 +56,9 @@ def test_options_of_a_run_are_fixed(tmp_path):
     said = run(script, "--resume", "run", "--gamma", "0.5", cwd=tmp_path, status=2)
     assert "--gamma 0.5: cannot change now, this run has 0.99" in said.stderr
     said = run(script, "--resume", "run", "--total-timesteps", "1000", cwd=tmp_path, status=2)
-    assert "--total-timesteps 1000: 2400 are done" in said.stderr
+    assert "--total-timesteps 1000: 2400 done" in said.stderr
     other = run(OFF_POLICY[0], "--resume", "run", cwd=tmp_path, status=2)
-    assert "holds no run of ddpg.py" in other.stderr
+    assert "holds a run of reinforce.py" in other.stderr
 
 
 def test_help_names_every_option_of_the_contract(script, tmp_path):
