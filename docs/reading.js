@@ -1,5 +1,7 @@
-for (const math of document.querySelectorAll(".arithmatex"))
+for (const math of document.querySelectorAll(".arithmatex")) {
   katex.render(math.textContent.slice(2, -2), math, {displayMode: math.tagName === "DIV", throwOnError: false});
+  if (/^[.,;:!?)]/.test(math.nextSibling?.data)) math.after("\u2060");  // no line begins with a comma
+}
 
 const pane = document.querySelector(".reading pre");
 let pinned = null;
