@@ -46,8 +46,9 @@ def tests():
 
 
 def home(label, page=None):
-    """The page whose equation a label means: this one if it has it, else the first that has."""
-    return next(name for name in [page, *PAGES] if name in PAGES and any(label in tag for tag, _ in equations(name)))
+    """The page whose equation a label means: this one if it has it, else the first that has; TD3's for its steps."""
+    pages = [name for name in [page, *["td3"] * label.isdigit(), *PAGES] if name in PAGES]
+    return next(name for name in pages if any(label in tag for tag, _ in equations(name)))
 
 
 def equation(labels, tex, page, seen, tested):
@@ -106,16 +107,17 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     name = page.file.src_uri.removesuffix(".md")
     markdown = re.sub(r"<!-- diff (\S+) (\S+) -->", lambda match: diff(*match.groups()), markdown)
+    if not page.parent:
+        page.meta["hide"] = ["navigation", "toc"] if name in PAGES else ["navigation"]
     if name in PAGES:
-        page.meta["hide"] = ["navigation", "toc"]
         here = [labels for labels, _ in equations(name)]
         carried = [(labels, next(tex for other in PAGES for tag, tex in equations(other) if tag == labels))
                    for _, labels in lines(name) if labels not in here]
         if carried:
             markdown += "\n\n## Labels from other pages\n"
         for labels, tex in carried:
-            source = home(labels[0])
-            markdown += f"\n\nFrom [{source}.py]({source}.md#eq-{labels[0]}):\n\n$$\n{tex}\n\\tag{{{', '.join(labels)}}}\n$$"
+            source, tag = home(labels[0]), ", ".join(labels)
+            markdown += f"\n\nFrom [{source}.py]({source}.md#eq-{labels[0]}):\n\n$$\n{tex}\n\\tag{{{tag}}}\n$$"
     markdown = re.sub(f"({NOT_PROSE})|{LABEL.pattern}(?!\\()", lambda match: match[1] or (
         f"[\\[{match[2]}\\]]({home(match[2], name)}.md#eq-{match[2]})"), markdown, flags=re.M | re.S)
     seen, tested = set(), tests()
@@ -125,5 +127,6 @@ def on_page_markdown(markdown, page, config, files):
 def on_page_content(content, page, config, files):
     name = page.file.src_uri.removesuffix(".md")
     if name in PAGES:
-        return (f'<div class="reading"><div>{content}</div><details open data-search-exclude><summary>{name}.py</summary>'
+        return (f'<div class="reading"><div>{content}</div>'
+                f'<details open data-search-exclude><summary>{name}.py</summary>'
                 f'<div class="highlight"><pre tabindex="0"><code>{code(name)}</code></pre></div></details></div>')
