@@ -15,7 +15,7 @@ import tokenize
 from urllib.parse import urldefrag
 
 import pytest
-from conftest import ROOT, SCRIPTS
+from conftest import ROOT, SCRIPTS, load
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LABEL = r"\[((?:[A-Z]+-)?\d+)\]"
@@ -102,6 +102,14 @@ def test_curves_lists_what_is_logged():
                    and isinstance(node.value, ast.Dict) and getattr(node.targets[0], "id", "") == "metrics"
                    for key in node.value.keys}
     assert set(re.findall(r"^\| `(\w+/\w+)`", text("curves"), re.M)) == logged
+
+
+def test_figures_are_those_of_the_default_options():
+    ppo, ddpg, page = load("ppo_continuous").Args(), load("ddpg").Args(), text("ppo_continuous")
+    updates, rows = ppo.update_epochs * ppo.num_minibatches, ppo.num_envs * ppo.num_steps
+    assert rf"{ppo.update_epochs} \cdot {ppo.num_minibatches} = {updates}" in page
+    assert rf"{ppo.num_envs} \cdot {ppo.num_steps} = {rows}" in page and f"{rows // ppo.num_minibatches} rows" in page
+    assert f"is small, {ddpg.tau}" in " ".join(text("ddpg").replace(">", "").split())
 
 
 def test_diff_of_a_ladder_turns_one_script_into_the_other():
@@ -206,7 +214,7 @@ def test_every_page_in_a_browser(browser, site, look):
         page.wait_for_load_state("networkidle")
         assert not wrong, (path.name, wrong)
         formulas, rendered, failed = page.evaluate(
-            "['.arithmatex', '.arithmatex > :is(.katex, .katex-display)', '.katex-error']"
+            "['.arithmatex', '.arithmatex > :is(.katex, .katex-display)', '.katex-error, .katex [style*=\"204, 0, 0\"]']"
             ".map(selector => document.querySelectorAll(selector).length)")
         assert formulas == rendered and not failed, path.name
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path.name} is too wide"
@@ -228,6 +236,7 @@ def test_reading_page(browser, script):
     for number, labels in expected.items():
         equation = page.locator(f'.equation[data-key="{" ".join(labels)}"]')
         tests = [f"test_{'TD3_step_' if label.isdigit() else ''}{label.replace('-', '_')}" for label in labels]
+        assert equation.locator("a[href^='#L']").all_inner_texts() == [f"line {number}"]
         assert equation.locator("a[href^=tests]").all_inner_texts() == tests
         equation.hover()
         assert lit(page) == [number]
