@@ -80,6 +80,13 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
+def test_code_in_prose_stands_in_a_script():
+    scripts = "".join((ROOT / f"{script}.py").read_text() for script in SCRIPTS)
+    prose = "".join(page.read_text() for page in PAGES if page.stem != "notes")  # the notes quote other code
+    quoted = re.findall("`([^`\n]*=[^`\n]*)`", prose)
+    assert quoted and [quote for quote in quoted if quote not in scripts] == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
 def test_commands_and_options_are_known(page):
     known = options(page.stem) if page.stem in SCRIPTS else set.union(*map(options, SCRIPTS))
