@@ -115,7 +115,7 @@ class TwinCritic(nn.Module):
 def target_q(actor_target, critic_target, batch, args):                                     # → y [B]
     _, _, reward, next_obs, terminated, _ = batch                                           # [4] a batch from memory
     next_action = actor_target(next_obs)                                                    # [5] a′ = μ′(s′)
-    noise = (args.policy_noise * torch.randn_like(next_action)).clamp(-args.noise_clip, args.noise_clip)
+    noise = (args.policy_noise * torch.randn_like(next_action)).clamp(-args.noise_clip, args.noise_clip)  # [6] ε
     next_action = (next_action + noise).clamp(-1, 1)                                        # [6] a′ + ε
     next_q1, next_q2 = critic_target(next_obs, next_action)                                 # [7] Q′₁, Q′₂ (s′, a′)
     next_q = torch.min(next_q1, next_q2)                                                    # [8] the smaller
