@@ -211,7 +211,7 @@ class Environments:
         unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
         self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
         with self.blame():
-            np.isfinite(self.actions[-1]).all() or refuse("action, and so some weight, is NaN or infinite")
+            np.isfinite(unit).all() or refuse("action, and so some weight, is NaN or infinite")
             obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
             names, values = ("reward", "observation", "end", "end"), (reward, obs, terminated, truncated)
             transition = Transition(self.obs, action, *map(self.tensor, names, values))
