@@ -1,0 +1,251 @@
+"""What the benchmark's tools share: one run from its start to its end, the collected results, and the statistics.
+
+A run is known by script, version, options, task and seed; its folder is {script}-{version}/{options}/{task}/{seed}.
+The version is the beginning of the script's hash in git: `git show <version>` prints the text that made a result.
+"""
+import concurrent.futures
+import csv
+import fcntl
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+PUBLISHED = HERE / "published"
+PACKAGES = "torch", "gymnasium", "mujoco", "numpy"
+FIELDS = ["options", "task", "seed"]  # what tells runs of one version apart
+
+
+def fail(message):
+    sys.exit(print(message, file=sys.stderr) or 2)
+
+
+# ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# Training ends, saving first, when the process that started it is gone. Only on Linux; elsewhere the lock suffices.
+START = """import ctypes, os, signal, sys
+if sys.platform == "linux": ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"""
+
+
+class Job(NamedTuple):
+    root: Path
+    script: str
+    version: str
+    options: str  # "default", or "name=value,name=value" in the order of names
+    task: str
+    seed: int
+    commit: str | None = None
+    packages: dict | None = None
+    retries: int = 3
+
+    @property
+    def home(self):
+        return self.root / f"{self.script}-{self.version}"
+    @property
+    def folder(self):
+        return self.home.joinpath(*(re.sub(r"[^\w.=,-]", "_", str(x)) for x in (self.options, self.task, self.seed)))
+    def beside(self, suffix):
+        return self.folder.with_name(self.folder.name + suffix)
+    @property
+    def done(self):
+        return (self.folder / "provenance.json").exists()
+    @property
+    def name(self):
+        return f"{self.script}-{self.version} {self.options} {self.task} seed {self.seed}"
+    def stop(self):  # asks the run to save and end, wherever it is
+        self.beside(".stop").parent.mkdir(parents=True, exist_ok=True)
+        self.beside(".stop").touch()
+    def progress(self):  # (steps done, steps to do, what the script said last)
+        log = self.beside(".log").read_text(errors="replace") if self.beside(".log").exists() else ""
+        found = re.findall(r"(\d+)/(\d+) steps[^\r\n]*", log)
+        said = re.findall(r"\d+/\d+ steps[^\r\n]*", log)
+        return (int(found[-1][0]), int(found[-1][1]), said[-1]) if found else (0, 0, "starting")
+
+
+def options_of(text):
+    return {} if text == "default" else dict(option.split("=", 1) for option in text.split(","))
+
+
+def jobs_of(root, scripts, variants, tasks, seeds, retries=3):
+    """The matrix as jobs. Scripts are copied to `root`, and the copies run: editing a script changes no campaign."""
+    jobs, packages = [], {name: importlib.metadata.version(name) for name in PACKAGES}
+    for path in map(Path, scripts):
+        text = path.read_bytes()
+        version = hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest()[:8]
+        def git(*words, folder=path.parent):
+            return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True).stdout.strip()
+        commit = git("rev-parse", "--short", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", path.name))
+        home = Job(root, path.stem, version, "", "", 0).home
+        for name, content in (path.name, text), ("packages.json", json.dumps(packages).encode()):
+            write(home / name, content) if not (home / name).exists() else None
+        made_with = json.loads((home / "packages.json").read_text())
+        if made_with != packages:
+            fail(f"{home}: its runs were made with {made_with}, here is {packages}; give another --root")
+        for variant, task, seed in itertools.product(variants, tasks, seeds):
+            options = ",".join(f"{name}={value}" for name, value in sorted(options_of(variant).items())) or "default"
+            jobs.append(Job(root, path.stem, version, options, task, seed, commit or None, packages, retries))
+    return jobs
+
+
+def write(path, content):  # beside it, then over it: never half a file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+
+
+def execute(job):
+    """Runs a job to its end, from where it stands: 'done', 'stopped', or 'failed: …'. One at a time for each folder."""
+    here = {name: importlib.metadata.version(name) for name in PACKAGES}
+    if here != job.packages:
+        return f"failed: this machine has {here}"
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    job.beside(".stop").unlink(missing_ok=True)
+    with open(job.beside(".lock"), "w") as lock, open(job.beside(".log"), "ab") as log:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the training process holds it too, so what outlived its parent is waited for
+        for attempt in range(job.retries + 1):
+            if job.done:
+                return "done"
+            try:
+                json.loads((job.folder / "config.json").read_text())
+                options = ["--resume", job.folder]
+            except (OSError, ValueError):  # it died before it was a run
+                shutil.rmtree(job.folder, ignore_errors=True)
+                values = {"device": "cpu"} | options_of(job.options)
+                options = [word for name, value in values.items() for word in (f"--{name}", *value.split())]
+                options += ["--env-id", job.task, "--seed", job.seed, "--run-dir", job.folder]
+            command = [sys.executable, "-c", START, job.home / f"{job.script}.py", *options]
+            process = subprocess.Popen(map(str, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       pass_fds=[lock.fileno()], env={"OMP_NUM_THREADS": "1"} | os.environ)
+            status, asked = None, False
+            while status is None:
+                try:
+                    status = process.wait(0.5)
+                except subprocess.TimeoutExpired:
+                    if job.beside(".stop").exists() and not asked:
+                        process.terminate()
+                        asked = True
+            if status == 0:
+                fields = "script", "version", "commit", "options", "task", "seed", "packages"
+                provenance = {name: getattr(job, name) for name in fields} | {
+                    "attempts": attempt + 1, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+                write(job.folder / "provenance.json", json.dumps(provenance, indent=2).encode())
+            elif asked or status in (130, 143):
+                return "stopped"
+            elif status == 2:
+                break
+        said = job.beside(".log").read_text(errors="replace").split("\n")
+        return "done" if job.done else f"failed: exit status {status}, {[line for line in said if line.strip()][-1:]}"
+
+
+def submitter(workers, ray_address=None, cpus=1, gpus=0.0):
+    """job → future of what `execute` says: in `workers` threads here, or as Ray tasks, which move from lost nodes."""
+    if not ray_address:
+        pool = concurrent.futures.ThreadPoolExecutor(workers)
+        return lambda job: pool.submit(execute, job)
+    import ray
+    ray.init(ray_address, log_to_driver=False, logging_level="warning")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes need no copy of this repository
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(execute)
+    return lambda job: remote.remote(job).future()
+
+
+# ── results ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+class Result(NamedTuple):
+    provenance: dict
+    config: dict
+    rows: list  # of evaluations.csv, as text
+
+    def __getattr__(self, name):
+        if name in self.provenance:
+            return self.provenance[name]
+        raise AttributeError(name)
+    def column(self, name):
+        return np.array([float(row[name]) for row in self.rows])
+    @property
+    def key(self):  # runs with the same key differ in the seed only
+        return self.script, self.version, self.options, self.task
+
+
+def read(*folders):
+    """Finished runs under folders, run.py's or collected. A path's last part may be the options that they must have."""
+    results = []
+    for folder in map(Path, folders):
+        only = None if folder.exists() else folder.name
+        folder = folder if folder.exists() else folder.parent
+        for path in sorted(folder.rglob("provenance.json")):
+            results.append(Result(json.loads(path.read_text()), json.loads((path.parent / "config.json").read_text()),
+                                  list(csv.DictReader(open(path.parent / "evaluations.csv")))))
+        for path in sorted(folder.rglob("runs.jsonl")):
+            rows = {}
+            for row in csv.DictReader(open(path.parent / "evaluations.csv")):
+                rows.setdefault(tuple(row.pop(field) for field in FIELDS), []).append(row)
+            for entry in map(json.loads, open(path)):
+                config = entry.pop("config")
+                results.append(Result(entry, config, rows[tuple(str(entry[field]) for field in FIELDS)]))
+        if only:
+            results = [result for result in results if result.options == only]
+    return sorted(results, key=lambda result: (*result.key, result.seed))
+
+
+def collect(results, target):
+    """Adds runs to {target}/{script}-{version}/: evaluations.csv, and runs.jsonl with configuration and provenance."""
+    for home, new in itertools.groupby(results, key=lambda result: target / f"{result.script}-{result.version}"):
+        known = {(result.key, result.seed): result for result in [*read(home), *new]} if home.exists() else {
+            (result.key, result.seed): result for result in new}
+        kept = sorted(known.values(), key=lambda result: (*result.key, result.seed))
+        made_with = {json.dumps(result.packages, sort_keys=True) for result in kept}
+        if len(made_with) > 1:
+            fail(f"{home}: would mix runs made with {' and '.join(sorted(made_with))}")
+        header = [*FIELDS, *kept[0].rows[0]]
+        lines = [header] + [[*(result.provenance[field] for field in FIELDS), *row.values()]
+                            for result in kept for row in result.rows]
+        home.mkdir(parents=True, exist_ok=True)
+        with open(home / "evaluations.csv", "w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
+        (home / "runs.jsonl").write_text("".join(
+            json.dumps(result.provenance | {"config": result.config}) + "\n" for result in kept))
+
+
+def groups(results):
+    """{key: results}, in order."""
+    return {key: list(group) for key, group in itertools.groupby(results, key=lambda result: result.key)}
+
+
+# ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def iqm(x):  # [..., n] → [...]: mean of the middle half, a quarter of the values (rounded down) left out on each side
+    cut = x.shape[-1] // 4
+    return np.sort(x, axis=-1)[..., cut:x.shape[-1] - cut].mean(-1)
+
+
+def optimality_gap(x):  # how far scores stay below 1
+    return 1 - np.minimum(x, 1).mean(-1)
+
+
+def bootstrap(strata, statistic, samples=5000, seed=0):
+    """95 % percentile interval of `statistic` of the runs of all strata together; resampled within each stratum."""
+    rng = np.random.default_rng(seed)
+    drawn = [np.asarray(x)[rng.integers(len(x), size=(samples, len(x)))] for x in strata]
+    return np.quantile(statistic(np.concatenate(drawn, axis=1)), [0.025, 0.975])
+
+
+def reference(task):
+    """(return of random actions, best published mean) of a task: the scores 0 and 1, or None where one is unknown."""
+    env = task.rpartition("-v")[0]
+    zero = [float(row["mean"]) for row in csv.DictReader(open(PUBLISHED / "random_returns.csv")) if row["env"] == env]
+    one = [float(row["mean"]) for row in csv.DictReader(open(PUBLISHED / "published_targets.csv")) if row["env"] == env]
+    return (zero[0], max(one)) if zero and one else None

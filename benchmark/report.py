@@ -1,0 +1,331 @@
+"""Writes the report on benchmark/results: benchmark/README.md, benchmark/figures and the results in ../README.md.
+
+    python benchmark/report.py             needs matplotlib for the figures
+    python benchmark/report.py --check     writes nothing; fails where the committed tables are not what results make
+"""
+import collections
+import csv
+import dataclasses
+import itertools
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+from common import HERE, PUBLISHED, bootstrap, groups, iqm, optimality_gap, read, reference
+
+NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
+MARKS = "<!-- results -->\n", "<!-- end -->"
+ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
+TEXT = """# Benchmark
+
+Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
+
+**Protocol.** What counts is the last evaluation of each run: ten episodes, mean action, seeds apart from training's. No
+selection over time or over seeds: every collected run is here. A *version* is the beginning of the script's hash in
+git (`git show <version>` prints it, where it was committed); runs of different versions or options are never pooled. ±
+is the standard deviation over seeds (n − 1). IQM is the mean of the middle half of the seeds. Intervals are 95 %
+percentile bootstraps, resampled within each task: for one task from {enough} seeds on, over tasks from 3 seeds each on.
+With n seeds a task they are too narrow by a factor of about √(1 − 1/n).
+
+**Published.** One target for each algorithm and task: mean ± standard deviation (seeds), the version of the task and,
+where it is not ours, the protocol; all that was found is in `benchmark/published`. *Ahead* and *behind*: Welch's
+t-test, two-sided, at 5 %, so of 20 cells that are equal in truth about one is called different. † no deviation was
+published, and the number is taken as exact. No verdict with one seed, or where the steps differ by more than 1 %. Where
+task version or protocol differs, a verdict says that numbers differ, not why: sampled actions and returns of training
+are usually lower than evaluations like ours, and tasks changed between versions.
+
+## Final evaluations
+
+{table}
+
+## Aggregates
+
+Scores: 0 is a policy of random actions, 1 the best number published for any of the five algorithms at a million steps
+(`benchmark/published`). Newest version of each script with default options only, on tasks that have both numbers. The
+gap is how far scores stay below 1 on average. Rows on different tasks do not compare.
+
+{aggregates}
+
+{improvement}
+
+## Time
+
+Of training and evaluations together, for a run with one thread; other runs may have shared the machine.
+
+{times}
+
+## Learning curves
+
+{enough} seeds or more: IQM and its 95 % interval; fewer: mean, and each seed's curve behind it. Grey: the ten published
+curves of TD3's author, on the v1 tasks. Dashed: other options than the default.
+
+{figures}
+"""
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def number(x):
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}"
+
+
+def interval(ends, digits=None):
+    low, high = (number(x) if digits is None else f"{x:.{digits}f}" for x in ends)
+    return f"[{low}, {high}]"
+
+
+def markdown(header, align, rows):
+    lines = [header.split(" | "), [{"l": "---", "r": "--:"}[letter] for letter in align], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def finals(runs):
+    return np.array([run.column("return_mean")[-1] for run in runs])
+
+
+def steps(runs):
+    return max(int(run.rows[-1]["global_step"]) for run in runs)
+
+
+def spread(values):
+    return f"{number(values.mean())}" + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
+def label(script, options):
+    return script if options == "default" else f"{script} ({options})"
+
+
+def rows_of(name):
+    return list(csv.DictReader(open(PUBLISHED / name)))
+
+
+def target(script, task):
+    """The published target of a cell, with its protocol where it is not ours."""
+    env = task.rpartition("-v")[0]
+    for row in rows_of("published_targets.csv"):
+        if (row["algorithm"], row["env"]) == (NAMES.get(script), env):
+            digits = len(row["mean"].partition(".")[2])
+            full = [each["protocol"] for each in rows_of("published_returns.csv")
+                    if (each["algo"], each["env_id"]) == (row["algorithm"], f"{env}-{row['published_version']}")
+                    and abs(float(each["mean"]) - float(row["mean"])) <= 0.51 * 10**-digits
+                    and not each["protocol"].startswith(("MAX", "mean over 10 seeds of each seed's OWN"))]
+            short = {"training-episode": "returns of training", "sampled": "sampled actions",
+                     "last 10": "mean of the last 10 evaluations"}
+            return row | {"protocol": next((say for find, say in short.items() if full and find in full[0]), "")}
+
+
+def student_p(t, freedom):
+    """P(|T| > |t|) of Student's distribution, as an integral over the angle atan(t / √ν)."""
+    def area(angle):
+        x = np.linspace(0, angle, 20001)
+        return np.trapezoid(np.cos(x) ** (freedom - 1), x)
+    return 1 - area(math.atan(abs(t) / math.sqrt(freedom))) / area(math.pi / 2)
+
+
+def verdict(ours, mean, std, seeds):
+    """Welch's t-test of our final returns against a published mean, deviation and number of seeds."""
+    if len(ours) < 2:
+        return "one seed"
+    a, b = ours.var(ddof=1) / len(ours), std**2 / seeds
+    difference, error = ours.mean() - mean, math.sqrt(a + b)
+    freedom = (a + b)**2 / (a**2 / (len(ours) - 1) + (b**2 / (seeds - 1) if seeds > 1 else 0)) if error else 1
+    p = student_p(difference / error, freedom) if error else float(difference == 0)
+    return ("ahead" if difference > 0 else "behind") if p < 0.05 else "not significant"
+
+
+def against(script, task, runs):
+    """The published number, and how ours compares."""
+    row = target(script, task)
+    if not row:
+        return "none found", ""
+    exact = "†" * (not row["std"])
+    text = f"{number(float(row['mean']))}{exact}" + (f" ± {number(float(row['std']))}" if row["std"] else "")
+    says = [part for part in (row["published_version"], row["protocol"], row["source"].split(", last")[0]) if part]
+    said = verdict(finals(runs), float(row["mean"]), float(row["std"] or 0), int(row["seeds"]))
+    same = abs(steps(runs) / int(row["steps"]) - 1) <= 0.01
+    return f"{text} ({row['seeds']}); {', '.join(says)}", said if same else "other number of steps"
+
+
+def in_order(cells):  # a script's tasks together, then options and versions
+    return sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][3], cell[0][2], cell[0][1]))
+
+
+def final_table(cells, short=False):
+    rows = []
+    for (script, version, options, task), runs in in_order(cells):
+        values, (published, said) = finals(runs), against(script, task, runs)
+        ends = interval(bootstrap([values], iqm)) if len(values) >= ENOUGH else "–"
+        row = [label(script, options), task, f"{steps(runs):,}", len(runs), spread(values)]
+        rows.append([*row, published, said] if short else
+                    [*row, number(iqm(values)), ends, published, said,
+                     f"`{version}`" + ", uncommitted" * any(str(run.commit).endswith("dirty") for run in runs)])
+    header = "script | task | steps | seeds | return, mean ± std | "
+    published = "published, mean ± std (seeds); task version, protocol, source | ours is"
+    return markdown(header + published, "llrrrll", rows) if short else markdown(
+        f"{header}IQM | 95 % | {published} | version", "llrrrrrlll", rows)
+
+
+def newest(cells):
+    """Of each script, options and task the version that was run last."""
+    best = {}
+    for key, runs in cells.items():
+        place, when = (key[0], key[2], key[3]), max(run.finished for run in runs)
+        best[place] = max(best.get(place, ("", "", [])), (when, key[1], runs), key=lambda entry: entry[:2])
+    return {place: runs for place, (_, _, runs) in sorted(best.items())}
+
+
+def scores(cells):
+    """{script: {task: scores of its runs}}, default options, newest version."""
+    found = collections.defaultdict(dict)
+    for (script, options, task), runs in newest(cells).items():
+        if options == "default" and reference(task):
+            zero, one = reference(task)
+            found[script][task] = (finals(runs) - zero) / (one - zero)
+    return found
+
+
+def aggregate_table(found):
+    rows = []
+    for script, tasks in found.items():
+        strata, row = list(tasks.values()), [script, ", ".join(task.rpartition("-v")[0] for task in tasks)]
+        row += [sum(map(len, strata))]
+        for statistic in iqm, optimality_gap:
+            ends = bootstrap(strata, statistic)
+            enough = min(map(len, strata)) >= 3 and row[2] >= ENOUGH
+            row.append(f"{statistic(np.concatenate(strata)):.2f}" + f" {interval(ends, 2)}" * enough)
+        rows.append(row)
+    return markdown("script | tasks | runs | IQM | optimality gap", "llrrr", rows)
+
+
+def probability_of_improvement(xs, ys):
+    """Mean over tasks of P(X > Y) + P(X = Y) / 2, from scores [..., seeds] of each task."""
+    sides = [np.sign(x[..., :, None] - y[..., None, :]).mean((-1, -2)) for x, y in zip(xs, ys, strict=True)]
+    return (1 + np.mean(sides, axis=0)) / 2
+
+
+def improvement_table(found):
+    rows, rng = [], np.random.default_rng(0)
+    def drawn(x):
+        return x[rng.integers(len(x), size=(5000, len(x)))]
+    for a, b in itertools.permutations(found, 2):
+        common = [task for task in found[a] if task in found[b]]
+        xs, ys = ([found[script][task] for task in common] for script in (a, b))
+        if common and (a, b) > (b, a):
+            ends = np.quantile(probability_of_improvement([*map(drawn, xs)], [*map(drawn, ys)]), [0.025, 0.975])
+            enough = min(map(len, xs + ys)) >= 3 and len(common) > 1
+            rows.append([f"P({a} > {b})", ", ".join(task.rpartition("-v")[0] for task in common),
+                         f"{probability_of_improvement(xs, ys):.2f}" + f" {interval(ends, 2)}" * enough])
+    return markdown("probability of improvement | common tasks | mean over tasks", "llr", rows)
+
+
+def time_table(cells):
+    rows = []
+    for (script, _, options, task), runs in in_order(cells):
+        seconds = np.array([run.column("wall_seconds")[-1] for run in runs])
+        rates = [run.column("global_step")[-1] / run.column("wall_seconds")[-1] for run in runs]
+        processors = ", ".join(sorted({f"{run.config['processor']}, {run.config['device']}" for run in runs}))
+        rows.append([label(script, options), task, f"{seconds.mean() / 60:.1f}", f"{np.mean(rates):,.0f}", processors])
+    return markdown("script | task | minutes a run | steps/s | processor, device", "llrrl", rows)
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def panel(axis, cells, task, colors, author):
+    if author:
+        for i, curve in enumerate(author):
+            name = None if i else "TD3's author, v1"
+            axis.plot(curve[:, 0] / 1e6, curve[:, 1], color="0.8", linewidth=0.6, label=name)
+    for (script, options, where), runs in newest(cells).items():
+        if where == task:
+            x = runs[0].column("global_step")
+            y = np.array([np.interp(x, run.column("global_step"), run.column("return_mean")) for run in runs])
+            style = {"color": colors[script], "linestyle": "-" if options == "default" else "--"}
+            middle = iqm(y.T) if len(y) >= ENOUGH else y.mean(0)
+            axis.plot(x / 1e6, middle, label=f"{label(script, options)}, seeds: {len(y)}", linewidth=1.8, **style)
+            if len(y) >= ENOUGH:
+                low, high = np.array([bootstrap([values], iqm, 1000) for values in y.T]).T
+                axis.fill_between(x / 1e6, low, high, color=colors[script], alpha=0.2, linewidth=0)
+            elif len(y) > 1:
+                axis.plot(x / 1e6, y.T, alpha=0.3, linewidth=0.8, **style)
+    axis.set(title=task, xlabel="million environment steps", ylabel="return of an evaluation")
+
+
+def draw(cells, folder):
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    tasks, curves = sorted({key[3] for key in cells}), collections.defaultdict(lambda: collections.defaultdict(list))
+    for row in rows_of("td3_author_curves.csv"):
+        curves[row["task"]][row["seed"]].append((int(row["global_step"]), float(row["return_mean"])))
+    colors = dict(zip(NAMES, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
+    colors = collections.defaultdict(lambda: "black", colors)
+    def author(task):
+        has = ("td3", task) in {(key[0], key[3]) for key in cells}
+        return [np.array(curve) for curve in curves[f"{task.rpartition('-v')[0]}-v1"].values()] if has else []
+    def save(figure, name):
+        figure.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
+        plt.close(figure)
+    columns = min(3, len(tasks))
+    figure, axes = plt.subplots(-(-len(tasks) // columns), columns, layout="constrained", squeeze=False,
+                                figsize=(4 * columns, 3.2 * -(-len(tasks) // columns)))
+    for axis in axes.flat[len(tasks):]:
+        axis.remove()
+    for task, axis in zip(tasks, axes.flat, strict=False):
+        panel(axis, cells, task, colors, author(task))
+    from matplotlib.lines import Line2D
+    handles = {script: Line2D([], [], color=colors[script]) for script in sorted({key[0] for key in cells})}
+    if any(key[0] == "td3" for key in cells):
+        handles["TD3's author, v1"] = Line2D([], [], color="0.8")
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    save(figure, "all")
+    for task in tasks:
+        figure, axis = plt.subplots(figsize=(6, 4.6), layout="constrained")
+        panel(axis, cells, task, colors, author(task))
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        save(figure, file_name(task))
+
+
+def file_name(task):
+    return task.replace(":", "_").replace("/", "_")
+
+
+# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@dataclasses.dataclass
+class Args:
+    results: Path = HERE / "results"  # what run.py --collect made
+    report: Path = HERE / "README.md"  # to write; figures go into figures/ beside it
+    readme: Path = HERE.parent / "README.md"  # its part between <!-- results --> and <!-- end --> is written too
+    check: bool = False  # write nothing, compare
+
+
+def main(args):
+    cells = groups(read(args.results))
+    if not cells:
+        sys.exit(print(f"--results {args.results}: holds no results", file=sys.stderr) or 2)
+    found, names = scores(cells), ["all", *map(file_name, sorted({key[3] for key in cells}))]
+    text = TEXT.format(enough=ENOUGH, table=final_table(cells), aggregates=aggregate_table(found),
+                       improvement=improvement_table(found), times=time_table(cells),
+                       figures="\n".join(f"![{name}](figures/{name}.png)" for name in names))
+    before, _, rest = args.readme.read_text().partition(MARKS[0])
+    if not rest:
+        sys.exit(print(f"{args.readme}: has no {MARKS[0].strip()}", file=sys.stderr) or 2)
+    after = rest.partition(MARKS[1])[2]
+    texts = {args.report: text,
+             args.readme: f"{before}{MARKS[0]}{final_table(cells, short=True)}\n{MARKS[1]}{after}"}
+    if args.check:
+        stale = [str(path) for path, made in texts.items() if not path.exists() or path.read_text() != made]
+        stale += [name for name in names if not (args.report.parent / "figures" / f"{name}.png").exists()]
+        return print(f"not what the results make: {', '.join(stale)}; run report.py") or 1 if stale else 0
+    for path, made in texts.items():
+        path.write_text(made)
+    draw(cells, args.report.parent / "figures")
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Args, description=__doc__)))
