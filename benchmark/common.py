@@ -132,7 +132,7 @@ def execute(job):
             status, asked = None, False
             while status is None:
                 try:
-                    status = process.wait(0.5)
+                    status = process.wait(0.2)
                 except subprocess.TimeoutExpired:
                     if job.beside(".stop").exists() and not asked:
                         process.terminate()

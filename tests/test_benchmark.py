@@ -1,0 +1,432 @@
+"""The benchmark's tools: campaigns that are killed, results that keep versions apart, the report, error rates.
+
+Most campaigns run a stand-in for a script: it keeps the contract (config.json, evaluations.csv, --resume) in
+milliseconds, does what its options say (how long to sleep, where to die), and notes its starts and ends in a file.
+"""
+import csv
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, SMALL, assert_same_run, evaluations
+
+MISSING = "benchmark/requirements.txt is not installed"
+BENCHMARK = ROOT / "benchmark"
+sys.path.insert(0, str(BENCHMARK))
+import common
+import compare
+import report
+
+STAND_IN = '''
+import json, os, signal, sys, time
+from pathlib import Path
+options = {"--steps": "6", "--sleep": "0", "--die": "", "--x": "0", **dict(zip(sys.argv[1::2], sys.argv[2::2]))}
+fresh = "--resume" not in options
+folder = Path(options["--run-dir" if fresh else "--resume"])
+if options["--x"] == "bad":
+    sys.exit(print("stand_in.py: --x bad: no", file=sys.stderr) or 2)
+if fresh:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"processor": "none", "device": "cpu", **options}))
+    (folder / "checkpoint").write_text("0")
+options = json.loads((folder / "config.json").read_text())
+trace = folder.with_name(folder.name + ".trace")
+def note(what):
+    with open(trace, "a") as file:
+        file.write(f"{what} {os.getpid()}\\n")
+note("start")
+if "stubborn" in options["--die"]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+first = int((folder / "checkpoint").read_text())
+lines = (folder / "evaluations.csv").read_text().splitlines() if first else [
+    "global_step,wall_seconds,return_mean,return_std,episode_length_mean"]
+lines = lines[:first + 1]
+for step in range(first, int(options["--steps"])):
+    value = step * (1 - (float(options["--x"]) - 0.3) ** 2) + int(options["--seed"]) / 7
+    lines.append(f"{step},{step / 10},{value},0.5,1000.0")
+    (folder / "evaluations.csv").write_text("\\n".join(lines) + "\\n")
+    time.sleep(float(options["--sleep"]))
+    if "always" in options["--die"] or "once" in options["--die"] and fresh and step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / "checkpoint").write_text(str(step + 1))
+    print(f"{step + 1}/{options['--steps']} steps, 1 steps/s", flush=True)
+note("end")
+'''
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    path = tmp_path / "stand_in.py"
+    path.write_text(STAND_IN)
+    return path
+
+
+def tool(name, *options):
+    return [sys.executable, str(BENCHMARK / f"{name}.py"), *map(str, options)]
+
+
+def campaign(script, root, *options, seeds=(1, 2, 3), status=0):
+    done = subprocess.run(tool("run", "--scripts", script, "--tasks", "Toy-v0", "--root", root, "--seeds", *seeds,
+                               "--every", "1", *options), capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def starts(root):
+    """{(options, seed): how often its run was started}."""
+    found = {}
+    for trace in root.rglob("*.trace"):
+        lines = trace.read_text().split("\n")[:-1]
+        found[trace.parent.parent.name, int(trace.stem)] = sum(line.startswith("start") for line in lines)
+    return found
+
+
+# ── run.py ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_killed_campaign_goes_on_and_repeats_nothing(number, stand_in, tmp_path):
+    options = ["--options", "sleep=0.15", "--workers", "2"]
+    campaign(stand_in, tmp_path / "whole", *options, seeds=range(1, 6))
+    root = tmp_path / "killed"
+    process = subprocess.Popen(tool("run", "--scripts", stand_in, "--tasks", "Toy-v0", "--root", root, *options,
+                                    "--seeds", *range(1, 6)))
+    while len(finished := list(root.rglob("provenance.json"))) < 2:
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.wait(30)
+    finished = {path: path.stat().st_mtime_ns for path in finished}
+    assert len(list(root.rglob("provenance.json"))) < 5
+    assert "of them done before" in campaign(stand_in, root, *options, seeds=range(1, 6))
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+    assert all(starts(root)["sleep=0.15", int(path.parent.name)] == 1 for path in finished)
+    one, other = (common.read(tmp_path / name) for name in ("whole", "killed"))
+    assert len(one) == 5 and [run.rows for run in one] == [run.rows for run in other]
+    assert "5 runs, 5 of them done before" in campaign(stand_in, root, *options, seeds=range(1, 6))
+
+
+def test_what_outlives_its_campaign_is_waited_for(stand_in, tmp_path):
+    """Training that does not end with a killed run.py: a second campaign must not write beside it."""
+    options = ["--options", "die=stubborn,sleep=0.3"]
+    process = subprocess.Popen(tool("run", "--scripts", stand_in, "--tasks", "Toy-v0", "--root", tmp_path / "root",
+                                    "--seeds", "1", *options))
+    while not list((tmp_path / "root").rglob("*.trace")):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    campaign(stand_in, tmp_path / "root", *options, seeds=[1])
+    words = [line.split() for line in next((tmp_path / "root").rglob("*.trace")).read_text().splitlines()]
+    assert words[0][0] == "start" and words[1] == ["end", words[0][1]] and len(words) == 4
+
+
+def test_what_dies_is_resumed_and_what_is_wrong_is_not(stand_in, tmp_path):
+    campaign(stand_in, tmp_path / "once", "--options", "die=once")
+    runs = common.read(tmp_path / "once")
+    assert [run.attempts for run in runs] == [2, 2, 2] and set(starts(tmp_path / "once").values()) == {2}
+    campaign(stand_in, tmp_path / "never")
+    assert [run.rows for run in runs] == [run.rows for run in common.read(tmp_path / "never")]
+    said = campaign(stand_in, tmp_path / "always", "--options", "default", "die=always", "--retries", 2, status=1)
+    assert said.count("failed: exit status -9") == 3 and len(common.read(tmp_path / "always")) == 3
+    assert [n for (options, _), n in starts(tmp_path / "always").items() if options == "die=always"] == [3, 3, 3]
+    said = campaign(stand_in, tmp_path / "bad", "--options", "x=bad", seeds=[1], status=1)
+    assert "--x bad: no" in said and not common.read(tmp_path / "bad")
+    log, = (tmp_path / "bad").rglob("*.log")
+    assert log.read_text().count("bad: no") == 1
+
+
+def test_run_that_died_before_it_was_one_starts_again(stand_in, tmp_path):
+    campaign(stand_in, tmp_path / "root", seeds=[1])
+    folder = next((tmp_path / "root").rglob("provenance.json")).parent
+    rows = common.read(tmp_path / "root")[0].rows
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "config.json").write_text('{"half')
+    campaign(stand_in, tmp_path / "root", seeds=[1])
+    assert common.read(tmp_path / "root")[0].rows == rows
+
+
+def test_versions_and_packages_are_told_apart(stand_in, tmp_path):
+    root = tmp_path / "root"
+    campaign(stand_in, root, "--collect", "--results", tmp_path / "results", seeds=[1])
+    stand_in.write_text(STAND_IN.replace("/ 7", "/ 8"))
+    process = subprocess.Popen(tool("run", "--scripts", stand_in, "--tasks", "Toy-v0", "--root", root, "--seeds", 1, 2,
+                                    "--options", "sleep=0.1", "--collect", "--results", tmp_path / "results"))
+    while len(list(root.rglob("*.trace"))) < 2:
+        time.sleep(0.02)
+    stand_in.write_text("raise SystemExit('edited while a campaign was under way')")
+    assert process.wait() == 0
+    old, *new = sorted(common.read(tmp_path / "results"), key=lambda run: run.options)
+    assert len(new) == 2 and len({run.version for run in new}) == 1 and old.version != new[0].version
+    assert [float(run.rows[0]["return_mean"]) for run in (old, *new)] == [1 / 7, 1 / 8, 2 / 8]
+    stand_in.write_text(STAND_IN)
+    hashed = subprocess.run(["git", "hash-object", stand_in], capture_output=True, text=True).stdout
+    assert old.version == hashed[:8]
+    packages = next(root.glob(f"*-{old.version}/packages.json"))
+    packages.write_text(packages.read_text().replace('"numpy": "', '"numpy": "1'))
+    campaign(stand_in, root, seeds=[1, 2], status=2)
+
+
+def test_collecting_keeps_every_digit_and_adds(stand_in, tmp_path):
+    for seeds in [1, 2], [2, 3]:
+        campaign(stand_in, tmp_path / "root", "--collect", "--results", tmp_path / "results", "--options", "x=0.1",
+                 "default", seeds=seeds)
+    runs, collected = common.read(tmp_path / "root"), common.read(tmp_path / "results")
+    assert len(runs) == 6 and runs == collected
+    assert {run.options for run in common.read(next((tmp_path / "results").iterdir()) / "x=0.1")} == {"x=0.1"}
+    files = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.*")}
+    common.collect(runs[:2], tmp_path / "results")
+    assert files == {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.*")}
+    other = runs[0]._replace(provenance=runs[0].provenance | {"packages": {"numpy": "1"}, "seed": 9})
+    with pytest.raises(SystemExit):
+        common.collect([other], tmp_path / "results")
+
+
+def test_script_of_ours(tmp_path):
+    """One campaign with a real script, and its run is the script's own, to the bit."""
+    words = SMALL["a2c"]
+    options = ",".join(f"{name[2:]}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
+    done = subprocess.run(tool("run", "--scripts", "a2c", "--tasks", "Pendulum-v1", "--seeds", 3, "--options", options,
+                               "--root", tmp_path / "r"), capture_output=True, text=True)
+    assert done.returncode == 0 and "1 of 1 runs done, 100 % of the whole" in done.stdout, done.stdout + done.stderr
+    subprocess.run([sys.executable, ROOT / "a2c.py", *words, "--env-id", "Pendulum-v1", "--seed", "3", "--run-dir",
+                    tmp_path / "own", "--device", "cpu"], check=True, capture_output=True)
+    run, = common.read(tmp_path / "r")
+    folder = next((tmp_path / "r").rglob("provenance.json")).parent
+    assert_same_run(tmp_path / "own", folder)
+    hashed = subprocess.run(["git", "hash-object", ROOT / "a2c.py"], capture_output=True, text=True).stdout
+    assert run.version == hashed[:8]
+    assert run.packages["torch"] == run.config["torch"] and run.config["processor"] and run.commit
+
+
+# ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def test_statistics_by_hand():
+    assert common.iqm(np.array([9.0, 1, 2, 3, 100])) == (2 + 3 + 9) / 3  # one of five left out on each side
+    assert common.iqm(np.array([[0.0, 0, 1, 50], [4, 4, 6, 5]])).tolist() == [0.5, 4.5]
+    assert common.optimality_gap(np.array([0.5, 1.5])) == 0.25
+    assert report.probability_of_improvement([np.array([1.0, 3])], [np.array([2.0, 1])]) == (0.5 + 2) / 4
+    for t, freedom, p in (12.706, 1, 0.05), (2.776, 4, 0.05), (3.169, 10, 0.01), (1.96, 1e5, 0.05):  # printed tables
+        assert report.student_p(t, freedom) == pytest.approx(p, abs=2e-4) == report.student_p(-t, freedom)
+
+
+def test_statistics_are_those_of_rliable():
+    metrics = pytest.importorskip("rliable.metrics", reason=MISSING, exc_type=ImportError)
+    rng = np.random.default_rng(0)
+    for seeds, tasks in (3, 1), (5, 4), (10, 7):
+        x, y = rng.normal(1, 0.5, (2, seeds, tasks)).round(1)  # with ties
+        assert common.iqm(x.ravel()) == pytest.approx(metrics.aggregate_iqm(x))
+        assert common.optimality_gap(x.ravel()) == pytest.approx(metrics.aggregate_optimality_gap(x))
+        assert report.probability_of_improvement(x.T, y.T) == pytest.approx(metrics.probability_of_improvement(x, y))
+
+
+def test_bootstrap_interval_is_as_wide_as_theory_says():
+    """Of a mean over 3 tasks with 200 seeds each, of deviations 1, 2, 3: ± 1.96 √(Σσ²/200) / 3. Wrong once in 10⁴."""
+    rng = np.random.default_rng(0)
+    strata = [rng.normal(100 * i, i, 200) for i in (1, 2, 3)]
+    low, high = common.bootstrap(strata, lambda x: x.mean(-1))
+    half = 1.96 * np.sqrt(sum(x.var() for x in strata) / 200) / 3
+    assert (low + high) / 2 == pytest.approx(np.concatenate(strata).mean(), abs=0.1 * half)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.08)  # a quantile of 5000 draws: deviation about 2 %
+
+
+# ── compare.py ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def test_permutation_test_by_brute_force():
+    a, b = np.array([3.0, 5, 8]), np.array([1.0, 2, 4])
+    difference, chances = compare.differences(a, b, np.random.default_rng(0))
+    sums = [sum(choice) for choice in itertools.combinations([3, 5, 8, 1, 2, 4], 3)]  # of B's
+    assert difference == 7 / 3 - 16 / 3
+    assert compare.p_value(difference, chances, True) == sum(total <= 7 for total in sums) / 20
+    assert sorted(chances) == pytest.approx(sorted((total - (23 - total)) / 3 for total in sums))
+
+
+def alarms(simulations, draw_a, draw_b):
+    """How often compare says that B is worse."""
+    rng = np.random.default_rng(1)
+    return sum(compare.compare({task: (draw_a(rng, task), draw_b(rng, task)) for task in range(4)}, seed=seed)[2]
+               for seed in range(simulations))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(compare, "DRAWS", 1000)
+
+
+def test_false_alarm_rate(quick):
+    """Equal, skewed, of four scales: at most 5 % alarms. 400 comparisons give 39 or more once in 25,000."""
+    def draw(rng, task):
+        return 10.0**task * rng.exponential(size=5)
+    assert 0 < alarms(400, draw, draw) < 39
+
+
+def test_power(quick):
+    """Five seeds against five, four tasks: a loss of 1.5 deviations on all is seen, one of 4 on a single task too."""
+    def draw(rng, task):
+        return rng.normal(task, 1, 5)
+    assert alarms(100, draw, lambda rng, task: rng.normal(task - 1.5, 1, 5)) >= 95
+    assert alarms(100, draw, lambda rng, task: rng.normal(task - 4 * (task == 2), 1, 5)) >= 90
+    assert alarms(100, draw, lambda rng, task: rng.normal(task + 1.5, 1, 5)) == 0
+
+
+def test_compare_command(stand_in, tmp_path):
+    root, results = tmp_path / "root", tmp_path / "results"
+    campaign(stand_in, root, "--options", "x=1", "x=0.3", "--collect", "--results", results, seeds=range(1, 7))
+    bad, good = (next(results.iterdir()) / options for options in ("x=1", "x=0.3"))
+    for a, b, status, said in ((bad, good, 0, "B is not shown to be worse"), (good, bad, 1, "B is worse"),
+                               (next(root.glob("*/x=0.3")), bad, 1, "B is worse"), (good, good.parent, 2, "several"),
+                               (good, results / "none", 2, "no finished runs")):
+        done = subprocess.run(tool("compare", a, b), capture_output=True, text=True)
+        assert done.returncode == status and said in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+# ── report.py ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def test_committed_report_is_what_the_results_make():
+    done = subprocess.run(tool("report", "--check"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(BENCHMARK / "results", tmp_path / "results")
+    (tmp_path / "README.md").write_text("before\n<!-- results -->\nold\n<!-- end -->\nafter\n")
+    options = itertools.chain(*((f"--{name}", tmp_path / file) for name, file in (
+        ("results", "results"), ("report", "report.md"), ("readme", "README.md"))))
+    command = tool("report", *options)
+    return lambda *more: subprocess.run([*command, *more], capture_output=True, text=True).returncode
+
+
+def test_report_notices_a_changed_digit(copy, tmp_path):
+    pytest.importorskip("matplotlib", reason=MISSING)
+    assert copy("--check") == 1
+    assert copy() == 0 and copy("--check") == 0
+    assert (tmp_path / "figures" / "all.png").read_bytes()[1:4] == b"PNG"
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n<!-- results -->\n| script") and readme.endswith("|\n<!-- end -->\nafter\n")
+    path = next((tmp_path / "results").glob("a2c-*/evaluations.csv"))
+    lines = path.read_text().split("\n")
+    cells = lines[-2].split(",")
+    path.write_text("\n".join([*lines[:-2], ",".join([*cells[:5], str(float(cells[5]) - 30), *cells[6:]]), ""]))
+    assert copy("--check") == 1
+
+
+def fake_runs(task, returns, script="td3", version="aaaaaaaa", finished="2026", options="default", steps=1_000_000):
+    provenance = dict(script=script, version=version, options=options, task=task, commit="abc", finished=finished)
+    return [common.Result(provenance | {"seed": seed}, {}, [
+        {"global_step": str(step), "return_mean": str(value)} for step, value in ((0, 0.0), (steps, final))])
+            for seed, final in enumerate(returns)]
+
+
+def test_few_seeds_make_no_claims():
+    one, four, five = ([5000.0, 5100, 5200, 4900, 5050][:n] for n in (1, 4, 5))
+    for returns, said, intervals in (one, "one seed", 0), (four, "ahead", 0), (five, "ahead", 1):
+        row = report.final_table(common.groups(fake_runs("Humanoid-v5", returns, "ppo_continuous"))).split("\n")[-1]
+        assert f"| {said} |" in row and row.count("[") == intervals and row.count("±") == (2 if len(returns) > 1 else 1)
+    table = report.final_table(common.groups(fake_runs("Humanoid-v5", five, steps=500_000)))
+    assert "other number of steps" in table
+    assert "| none found |  |" in report.final_table(common.groups(fake_runs("Toy-v0", five)))
+
+
+def test_verdict_by_hand():
+    """Welch: ours 10, 12, 14 (mean 12, variance 4); published 8 ± 1 (4): t = 4 / √(4/3 + 1/4) = 3.18, ν = 2.76."""
+    ours = np.array([10.0, 12, 14])
+    assert report.verdict(ours, 8, 1, 4) == "not significant"  # two-sided p = 0.056
+    assert report.verdict(ours, 7.8, 1, 4) == "not significant"  # 0.0504
+    assert report.verdict(ours, 7.5, 1, 4) == "ahead" and report.verdict(ours, 16.5, 1, 4) == "behind"
+    assert report.verdict(ours * 0 + 1000, 1000, 0, 10) == "not significant"
+    assert report.verdict(ours * 0 + 1000, 999, 0, 10) == "ahead"
+
+
+def test_versions_are_not_pooled_and_the_newest_is_drawn():
+    old = fake_runs("Ant-v5", [1.0, 2], version="bbbbbbbb", finished="2025")
+    cells = common.groups(old + fake_runs("Ant-v5", [5.0]))
+    assert [len(runs) for runs in cells.values()] == [2, 1] and report.final_table(cells).count("\n") == 3
+    assert [[run.version for run in runs] for runs in report.newest(cells).values()] == [["aaaaaaaa"]]
+
+
+def test_every_target_has_its_protocol():
+    """Each target is found among the published numbers, so that a protocol other than ours is said."""
+    rows = list(csv.DictReader(open(BENCHMARK / "published" / "published_targets.csv")))
+    scripts = {name: script for script, name in report.NAMES.items()}
+    protocols = [report.target(scripts[row["algorithm"]], f"{row['env']}-v5")["protocol"] for row in rows]
+    said = dict(zip([(row["algorithm"], row["env"]) for row in rows], protocols, strict=True))
+    assert said["PPO", "HalfCheetah"] == "sampled actions" and said["PPO", "Pusher"] == "returns of training"
+    assert said["TD3", "HalfCheetah"] == said["TD3", "Ant"] == said["PPO", "Hopper"] == ""
+    assert said["DDPG", "Walker2d"] == "mean of the last 10 evaluations"
+    assert all(said["REINFORCE", env] == "sampled actions" for algorithm, env in said if algorithm == "REINFORCE")
+
+
+def test_scores_by_hand(monkeypatch):
+    zero, one = common.reference("HalfCheetah-v5")
+    assert one == 11653 and -320 < zero < -240
+    assert common.reference("HumanoidStandup-v5") is None  # nothing published
+    runs = fake_runs("HalfCheetah-v5", [zero, one]) + fake_runs("HalfCheetah-v5", [0.0], options="tau=0.1")
+    assert report.scores(common.groups(runs))["td3"]["HalfCheetah-v5"].tolist() == [0, 1]
+
+
+# ── tune.py ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def test_search_goes_on_after_a_kill(stand_in, tmp_path):
+    """The stand-in is best at x = 0.3: the search gets near, stops what is bad, and validates on seeds kept for it."""
+    optuna = pytest.importorskip("optuna", reason=MISSING)
+    options = ["--script", stand_in, "--space", "x=0.05..5", "--fixed", "sleep=0.25", "--tasks", "Toy-v0", "--seeds", 1,
+               "--validation-tasks", "Toy-v0", "--validation-seeds", 7, 8, "--trials", 14, "--warm-up", 2, "--root",
+               tmp_path / "tune"]
+    def study():
+        name, = optuna.get_all_study_names(f"sqlite:///{tmp_path}/tune/study.db")
+        return optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/tune/study.db").get_trials()
+    process = subprocess.Popen(tool("tune", *options))
+    while len(list((tmp_path / "tune").rglob("provenance.json"))) < 3:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    before = {trial.number: trial.value for trial in study() if trial.value is not None}
+    done = subprocess.run(tool("tune", *options), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = study()
+    assert before.items() <= {trial.number: trial.value for trial in after}.items()
+    ended = [trial for trial in after if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert len(ended) == 14 and any(trial.state.name == "PRUNED" for trial in ended)
+    best = max((trial for trial in ended if trial.params), key=lambda trial: trial.value or -1e9)
+    assert best.value == pytest.approx(5 * (1 - (best.params["x"] - 0.3) ** 2) + 1 / 7) and best.value > 3
+    runs = common.read(tmp_path / "tune")
+    assert {run.seed for run in runs if run.options.endswith(f"x={best.params['x']!r}")} == {1, 7, 8}
+    assert len([run for run in runs if run.seed == 1]) < 14  # those stopped early have not finished
+    assert "| sleep" not in done.stdout and f"| x={best.params['x']!r} |" in done.stdout
+
+
+# ── Ray ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@pytest.mark.slow
+def test_lost_node(tmp_path):
+    """Two nodes with room for one run each; one is removed in mid-run. The runs end as local ones do, to the bit."""
+    pytest.importorskip("ray", reason=MISSING)
+    from ray.cluster_utils import Cluster
+    words = ["--scripts", "a2c", "td3", "--tasks", "InvertedPendulum-v5", "--seeds", "1", "--options",
+             "total-timesteps=20480,eval-frequency=5000,eval-episodes=2,checkpoint-frequency=1000"]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        process = subprocess.Popen(tool("run", *words, "--root", tmp_path / "ray", "--ray", cluster.address),
+                                   stdout=subprocess.PIPE, text=True)
+        while len(list((tmp_path / "ray").rglob("checkpoint.pt"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        said = process.communicate(timeout=500)[0]
+        assert process.returncode == 0 and said.count(": done") == 2, said
+    finally:
+        cluster.shutdown()
+    logs = [path.read_text().count("run folder:") for path in (tmp_path / "ray").rglob("*.log")]
+    assert sorted(logs) == [1, 2], "one of the runs must have moved"
+    subprocess.run(tool("run", *words, "--root", tmp_path / "local"), check=True)
+    for path in (tmp_path / "local").rglob("provenance.json"):
+        other = tmp_path / "ray" / path.parent.relative_to(tmp_path / "local")
+        assert_same_run(path.parent, other)
+        assert evaluations(other)
+    assert json.loads((other / "provenance.json").read_text())["task"] == "InvertedPendulum-v5"
