@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -48,6 +47,7 @@ class Job(NamedTuple):
     seed: int
     commit: str | None = None
     packages: dict | None = None
+    native: str | None = None  # the hash of native_mujoco.py, which makes no difference but to the time
     retries: int = 3
 
     @property
@@ -64,38 +64,47 @@ class Job(NamedTuple):
     @property
     def name(self):
         return f"{self.script}-{self.version} {self.options} {self.task} seed {self.seed}"
-    def stop(self):  # asks the run to save and end, wherever it is
+    def stop(self):  # asks the run to save and end, or not to begin, wherever it is
         self.beside(".stop").parent.mkdir(parents=True, exist_ok=True)
         self.beside(".stop").touch()
     def progress(self):  # (steps done, steps to do, what the script said last)
         log = self.beside(".log").read_text(errors="replace") if self.beside(".log").exists() else ""
-        found = re.findall(r"(\d+)/(\d+) steps[^\r\n]*", log)
-        said = re.findall(r"\d+/\d+ steps[^\r\n]*", log)
-        return (int(found[-1][0]), int(found[-1][1]), said[-1]) if found else (0, 0, "starting")
+        said, done, total = [("starting", 0, 0), *re.findall(r"((\d+)/(\d+) steps[^\r\n]*)", log)][-1]
+        return int(done), int(total), said
 
 
-def options_of(text):
-    return {} if text == "default" else dict(option.split("=", 1) for option in text.split(","))
+def options_of(text):  # {name: value}; the value of a flag such as no-anneal-lr is ""
+    return {} if text == "default" else dict(option.partition("=")[::2] for option in text.split(","))
+
+
+def text_of(options):
+    return ",".join(f"{name}={value}" if value else name for name, value in sorted(options.items())) or "default"
+
+
+def git_hash(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()[:8]
 
 
 def jobs_of(root, scripts, variants, tasks, seeds, retries=3):
     """The matrix as jobs. Scripts are copied to `root`, and the copies run: editing a script changes no campaign."""
     jobs, packages = [], {name: importlib.metadata.version(name) for name in PACKAGES}
     for path in map(Path, scripts):
-        text = path.read_bytes()
-        version = hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest()[:8]
         def git(*words, folder=path.parent):
             return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True).stdout.strip()
         commit = git("rev-parse", "--short", "HEAD") + "-dirty" * bool(git("status", "--porcelain", "--", path.name))
+        version = git_hash(path.read_bytes())
         home = Job(root, path.stem, version, "", "", 0).home
-        for name, content in (path.name, text), ("packages.json", json.dumps(packages).encode()):
-            write(home / name, content) if not (home / name).exists() else None
+        if not (home / path.name).exists():
+            write(home / "packages.json", json.dumps(packages).encode())
+            for file in path.with_name("native_mujoco.py"), path:
+                file.exists() and write(home / file.name, file.read_bytes())
         made_with = json.loads((home / "packages.json").read_text())
         if made_with != packages:
             fail(f"{home}: its runs were made with {made_with}, here is {packages}; give another --root")
+        native = home / "native_mujoco.py"
+        rest = commit or None, packages, git_hash(native.read_bytes()) if native.exists() else None, retries
         for variant, task, seed in itertools.product(variants, tasks, seeds):
-            options = ",".join(f"{name}={value}" for name, value in sorted(options_of(variant).items())) or "default"
-            jobs.append(Job(root, path.stem, version, options, task, seed, commit or None, packages, retries))
+            jobs.append(Job(root, path.stem, version, text_of(options_of(variant)), task, seed, *rest))
     return jobs
 
 
@@ -112,17 +121,14 @@ def execute(job):
     if here != job.packages:
         return f"failed: this machine has {here}"
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    job.beside(".stop").unlink(missing_ok=True)
     with open(job.beside(".lock"), "w") as lock, open(job.beside(".log"), "ab") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the training process holds it too, so what outlived its parent is waited for
         for attempt in range(job.retries + 1):
-            if job.done:
-                return "done"
-            try:
-                json.loads((job.folder / "config.json").read_text())
+            if job.done or job.beside(".stop").exists():
+                return "done" if job.done else "stopped"
+            if job.folder.exists():
                 options = ["--resume", job.folder]
-            except (OSError, ValueError):  # it died before it was a run
-                shutil.rmtree(job.folder, ignore_errors=True)
+            else:
                 values = {"device": "cpu"} | options_of(job.options)
                 options = [word for name, value in values.items() for word in (f"--{name}", *value.split())]
                 options += ["--env-id", job.task, "--seed", job.seed, "--run-dir", job.folder]
@@ -138,7 +144,7 @@ def execute(job):
                         process.terminate()
                         asked = True
             if status == 0:
-                fields = "script", "version", "commit", "options", "task", "seed", "packages"
+                fields = "script", "version", "native", "commit", "options", "task", "seed", "packages"
                 provenance = {name: getattr(job, name) for name in fields} | {
                     "attempts": attempt + 1, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
                 write(job.folder / "provenance.json", json.dumps(provenance, indent=2).encode())
@@ -152,14 +158,17 @@ def execute(job):
 
 def submitter(workers, ray_address=None, cpus=1, gpus=0.0):
     """job → future of what `execute` says: in `workers` threads here, or as Ray tasks, which move from lost nodes."""
-    if not ray_address:
+    if ray_address:
+        import ray
+        ray.init(ray_address, log_to_driver=False, logging_level="warning")
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes need no copy of this repository
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(execute)
+    else:
         pool = concurrent.futures.ThreadPoolExecutor(workers)
-        return lambda job: pool.submit(execute, job)
-    import ray
-    ray.init(ray_address, log_to_driver=False, logging_level="warning")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes need no copy of this repository
-    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(execute)
-    return lambda job: remote.remote(job).future()
+    def submit(job):
+        job.beside(".stop").unlink(missing_ok=True)
+        return remote.remote(job).future() if ray_address else pool.submit(execute, job)
+    return submit
 
 
 # ── results ──────────────────────────────────────────────────────────────────────────────────────────────────────────

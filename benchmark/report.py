@@ -56,6 +56,21 @@ Of training and evaluations together, for a run with one thread; other runs may 
 
 {times}
 
+## Tools
+
+```bash
+pip install -r benchmark/requirements.txt
+python benchmark/run.py --scripts td3 ppo_continuous --tasks Hopper-v5 Ant-v5 --seeds 1 2 3 --workers 2 --collect
+python benchmark/report.py
+python benchmark/compare.py benchmark/results/td3-<version> runs/benchmark/td3-<other version>
+python benchmark/tune.py --script a2c --space learning-rate=1e-4..1e-2 num-steps=16,32,64 --tasks Hopper-v5
+```
+
+`run.py` skips what has finished, resumes what has not, and never mixes versions of a script or of its packages. With
+`--ray ADDRESS` the same runs are tasks of a Ray cluster; where `--root` lies on storage that its nodes share, the runs
+of a lost node go on elsewhere, from their checkpoints. `compare.py` says whether B is worse than A, with a false-alarm
+rate of 5 %; `tune.py` searches options, and validates what it found on other tasks and seeds. `--help` says the rest.
+
 ## Learning curves
 
 {enough} seeds or more: IQM and its 95 % interval; fewer: mean, and each seed's curve behind it. Grey: the ten published

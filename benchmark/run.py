@@ -22,7 +22,7 @@ class Args:
     scripts: tuple[str, ...] = ("reinforce", "a2c", "ppo_continuous", "ddpg", "td3")  # names, or paths of scripts
     tasks: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")  # Gymnasium tasks
     seeds: tuple[int, ...] = (1, 2, 3)
-    options: tuple[str, ...] = ("default",)  # variants, each name=value,name=value of the scripts, or "default"
+    options: tuple[str, ...] = ("default",)  # variants, each name=value,flag,… of the scripts, or "default"
     root: Path = Path("runs/benchmark")  # where the runs live
     workers: int = 1  # runs at once, each with one thread
     retries: int = 3  # times that a run which died is resumed
@@ -70,8 +70,8 @@ def main(args):
             report(jobs, futures.values(), began, first)
     except KeyboardInterrupt:
         say("stopping; the same command goes on from here")
-        for future, job in futures.items():
-            future.cancel() or job.stop()
+        for job in futures.values():
+            job.stop()
         concurrent.futures.wait(futures, 120)
         return 130
     if args.collect:

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import optuna
 import tyro
-from common import HERE, fail, jobs_of, reference, submitter
+from common import HERE, fail, jobs_of, options_of, reference, submitter, text_of
 
 
 @dataclasses.dataclass
 class Args:
     script: str = "ppo_continuous"  # name, or path of a script
     space: tuple[str, ...] = ()  # name=low..high (of real numbers, on a logarithmic scale) or name=one,two,three
-    fixed: str = ""  # options of every run: name=value,name=value
+    fixed: str = "default"  # options of every run: name=value,name=value
     tasks: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5")
     seeds: tuple[int, ...] = (1, 2)
     trials: int = 30  # in all
@@ -66,17 +66,14 @@ def suggest(trial, space):
     return chosen
 
 
-def text_of(fixed, chosen):
-    return ",".join(filter(None, [fixed, *(f"{name}={value}" for name, value in chosen.items())])) or "default"
-
-
 class Tuner:
     def __init__(self, args):
         self.args, self.space = args, dict(entry.split("=", 1) for entry in args.space)
         self.path = args.script if args.script.endswith(".py") else HERE.parent / f"{args.script}.py"
         self.submit = submitter(args.workers, args.ray, args.cpus, args.gpus)
     def jobs(self, chosen, tasks, seeds):
-        return jobs_of(self.args.root.resolve(), [self.path], [text_of(self.args.fixed, chosen)], tasks, seeds)
+        options = text_of(options_of(self.args.fixed) | chosen)
+        return jobs_of(self.args.root.resolve(), [self.path], [options], tasks, seeds)
     def objective(self, trial):
         chosen = {} if trial.user_attrs.get("default") else suggest(trial, self.space)
         jobs = self.jobs(chosen, self.args.tasks, self.args.seeds)
@@ -97,7 +94,7 @@ class Tuner:
             raise
         finally:  # also where the trial is stopped early
             for job, future in zip(jobs, futures, strict=True):
-                future.done() or future.cancel() or job.stop()
+                future.done() or job.stop()
             concurrent.futures.wait(futures, 120)
         if pruned:
             raise optuna.TrialPruned
@@ -148,7 +145,7 @@ def main(args):
         study.enqueue_trial({}, user_attrs={"default": True})
     ended = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
     def say(study, trial):
-        what = "default" if trial.user_attrs.get("default") else text_of("", trial.params)
+        what = "default" if trial.user_attrs.get("default") else text_of(trial.params)
         print(f"trial {trial.number}: {trial.state.name.lower()} {trial.value or ''} {what}", flush=True)
     left = args.trials - len(study.get_trials(deepcopy=False, states=ended))
     if left > 0:
@@ -159,7 +156,7 @@ def main(args):
         say(study, trial)
     best = [trial for trial in ranked if not trial.user_attrs.get("default")][:args.best]
     if args.validation_seeds and best:
-        candidates = [("default", {}), *((text_of("", trial.params), trial.params) for trial in best)]
+        candidates = [("default", {}), *((text_of(trial.params), trial.params) for trial in best)]
         print(*tuner.validate(candidates), sep="\n", flush=True)
         print(f"{len(whole)} trials went to the end; the best of many flatters itself, so believe the validation")
 

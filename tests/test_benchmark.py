@@ -138,15 +138,14 @@ def test_what_dies_is_resumed_and_what_is_wrong_is_not(stand_in, tmp_path):
     assert log.read_text().count("bad: no") == 1
 
 
-def test_run_that_died_before_it_was_one_starts_again(stand_in, tmp_path):
+def test_damaged_run_fails_and_is_left_as_it_is(stand_in, tmp_path):
     campaign(stand_in, tmp_path / "root", seeds=[1])
     folder = next((tmp_path / "root").rglob("provenance.json")).parent
-    rows = common.read(tmp_path / "root")[0].rows
-    for path in folder.iterdir():
-        path.unlink()
+    (folder / "provenance.json").unlink()
     (folder / "config.json").write_text('{"half')
-    campaign(stand_in, tmp_path / "root", seeds=[1])
-    assert common.read(tmp_path / "root")[0].rows == rows
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    assert "seed 1: failed" in campaign(stand_in, tmp_path / "root", "--retries", 1, seeds=[1], status=1)
+    assert files == {path: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_versions_and_packages_are_told_apart(stand_in, tmp_path):
@@ -187,10 +186,10 @@ def test_collecting_keeps_every_digit_and_adds(stand_in, tmp_path):
 
 def test_script_of_ours(tmp_path):
     """One campaign with a real script, and its run is the script's own, to the bit."""
-    words = SMALL["a2c"]
-    options = ",".join(f"{name[2:]}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
-    done = subprocess.run(tool("run", "--scripts", "a2c", "--tasks", "Pendulum-v1", "--seeds", 3, "--options", options,
-                               "--root", tmp_path / "r"), capture_output=True, text=True)
+    words = [*SMALL["a2c"], "--no-anneal-lr"]
+    options = ",".join(f"{name[2:]}={value}" for name, value in zip(words[:-1:2], words[1::2], strict=True))
+    command = tool("run", "--scripts", "a2c", "--tasks", "Pendulum-v1", "--seeds", 3, "--root", tmp_path / "r")
+    done = subprocess.run([*command, "--options", f"{options},no-anneal-lr"], capture_output=True, text=True)
     assert done.returncode == 0 and "1 of 1 runs done, 100 % of the whole" in done.stdout, done.stdout + done.stderr
     subprocess.run([sys.executable, ROOT / "a2c.py", *words, "--env-id", "Pendulum-v1", "--seed", "3", "--run-dir",
                     tmp_path / "own", "--device", "cpu"], check=True, capture_output=True)
@@ -200,6 +199,7 @@ def test_script_of_ours(tmp_path):
     hashed = subprocess.run(["git", "hash-object", ROOT / "a2c.py"], capture_output=True, text=True).stdout
     assert run.version == hashed[:8]
     assert run.packages["torch"] == run.config["torch"] and run.config["processor"] and run.commit
+    assert run.config["anneal_lr"] is False and (folder.parents[2] / "native_mujoco.py").exists() == bool(run.native)
 
 
 # ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────────────
