@@ -81,7 +81,7 @@ class Tuner:
         reported, pruned = 0, False
         try:
             while not pruned:
-                done, running = concurrent.futures.wait(futures, 0.2)
+                _, running = concurrent.futures.wait(futures, 0.2)
                 curves = [evaluations(job) for job in jobs]
                 while reported < min(map(len, curves)) and not pruned:
                     trial.report(float(np.mean([curve[reported] for curve in curves])), reported)
@@ -89,18 +89,17 @@ class Tuner:
                     pruned = trial.should_prune()
                 if not running:
                     break
-        except KeyboardInterrupt:
-            trial.set_user_attr("interrupted", True)
-            raise
         finally:  # also where the trial is stopped early
             for job, future in zip(jobs, futures, strict=True):
                 future.done() or job.stop()
             concurrent.futures.wait(futures, 120)
+            outcomes = {future.result() for future in futures if future.done()}
+            if not pruned and "stopped" in outcomes:
+                trial.set_user_attr("interrupted", True)
         if pruned:
             raise optuna.TrialPruned
-        wrong = [future.result() for future in futures if future.result() != "done"]
-        if wrong:
-            raise RuntimeError(wrong[0])
+        if outcomes != {"done"}:
+            raise RuntimeError(outcomes)
         return float(np.mean([curve[-1] for curve in map(evaluations, jobs)]))
     def validate(self, candidates):
         """[(name, options)] → Markdown: each one's score, task by task, on the tasks and seeds kept for this."""
