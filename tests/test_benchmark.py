@@ -332,11 +332,10 @@ def test_few_seeds_make_no_claims():
 
 
 def test_verdict_by_hand():
-    """Welch: ours 10, 12, 14 (mean 12, variance 4); published 8 ± 1 (4): t = 4 / √(4/3 + 1/4) = 3.18, ν = 2.76."""
+    """Welch: ours 10, 12, 14 (mean 12, variance 4); published 8 ± 2 (16): t = 4 / √(4/3 + 4/16) = 3.18, ν = 2.81."""
     ours = np.array([10.0, 12, 14])
-    assert report.verdict(ours, 8, 1, 4) == "not significant"  # two-sided p = 0.056
-    assert report.verdict(ours, 7.8, 1, 4) == "not significant"  # 0.0504
-    assert report.verdict(ours, 7.5, 1, 4) == "ahead" and report.verdict(ours, 16.5, 1, 4) == "behind"
+    assert report.verdict(ours, 7.9, 2, 16) == "not significant"  # two-sided p = 0.0519
+    assert report.verdict(ours, 7.7, 2, 16) == "ahead" and report.verdict(ours, 16.3, 2, 16) == "behind"  # 0.0464
     assert report.verdict(ours * 0 + 1000, 1000, 0, 10) == "not significant"
     assert report.verdict(ours * 0 + 1000, 999, 0, 10) == "ahead"
 
