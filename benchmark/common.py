@@ -55,7 +55,8 @@ class Job(NamedTuple):
         return self.root / f"{self.script}-{self.version}"
     @property
     def folder(self):
-        return self.home.joinpath(*(re.sub(r"[^\w.=,-]", "_", str(x)) for x in (self.options, self.task, self.seed)))
+        parts = [re.sub(r"[^\w.=,-]", "_", str(part)) for part in (self.options, self.task, self.seed)]
+        return self.home.joinpath(*(x if len(x) < 150 else f"{x[:100]}-{git_hash(x.encode())}" for x in parts))
     def beside(self, suffix):
         return self.folder.with_name(self.folder.name + suffix)
     @property

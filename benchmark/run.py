@@ -2,7 +2,7 @@
 
     python benchmark/run.py --scripts a2c td3 --tasks Hopper-v5 Walker2d-v5 --seeds 1 2 3 --workers 2
     python benchmark/run.py --scripts td3 --options default policy-noise=0.1,num-envs=4 --tasks Hopper-v5
-    python benchmark/run.py … --ray auto      on a Ray cluster; --root must lie on storage that all nodes share
+    python benchmark/run.py … --ray auto      on a Ray cluster; its nodes must share --root, at the same path
 
 The same command again skips what has finished and resumes what has not; a run that dies is resumed, --retries times.
 A changed script has another version and runs apart. --collect adds what has finished to benchmark/results.
