@@ -354,7 +354,7 @@ MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_f
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
-    fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
+    fail(re.sub(r"(-{3,}|[─│╭╮╰╯\s])+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
 def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
     args = saved = command_line(Args())
     if folder := args.resume or args.evaluate:

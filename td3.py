@@ -51,8 +51,7 @@ class Args:
 def checks(a):  # what must hold, and what to say where it does not
     yield (max(a.batch_size, a.num_envs) <= a.buffer_size, f"--buffer-size {a.buffer_size}: must be at least "
            f"--batch-size {a.batch_size} and --num-envs {a.num_envs}")
-    yield (a.learning_starts + a.num_envs <= a.total_timesteps, f"--learning-starts {a.learning_starts}: with "
-           f"--num-envs {a.num_envs} leaves no steps to learn from; --total-timesteps is {a.total_timesteps}")
+    yield a.learning_starts + a.num_envs <= a.total_timesteps, f"--learning-starts {a.learning_starts}: beyond the end"
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
 # final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
@@ -62,7 +61,8 @@ class ReplayBuffer:                                                             
     """The last `capacity` transitions, a row each. On disk all of them, in a file that is only appended to."""
     def __init__(self, capacity, obs_size, action_size, device, folder):
         self.widths = [obs_size, action_size, 1, obs_size, 1, 1]
-        self.rows = torch.empty(capacity, sum(self.widths), device=device)
+        with blame(f"--buffer-size {capacity}", 2):
+            self.rows = torch.empty(capacity, sum(self.widths), device=device)
         self.path, self.total, self.saved, self.crc = folder / "replay" / "transitions.f32", 0, 0, 0
     def add(self, *columns):                          # [N, …] each
         rows = torch.cat([column.reshape(len(column), -1) for column in columns], dim=1)
@@ -380,7 +380,7 @@ MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_f
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
-    fail(re.sub(r"[─│╭╮╰╯\s]+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
+    fail(re.sub(r"(-{3,}|[─│╭╮╰╯\s])+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
 def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
     args = saved = command_line(Args())
     if folder := args.resume or args.evaluate:
