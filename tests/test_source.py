@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from conftest import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS
+from toys import labels
 
 THIRD_PARTY = {"torch", "gymnasium", "mujoco", "numpy", "tyro", "tensorboard", "tqdm"}
 OWN = {"Args", "batch_steps", "checks", "Agent", "train", "total_loss", "target_q"}  # may differ between the scripts
@@ -68,6 +69,14 @@ def test_labels_in_order(script):
         assert numbers == sorted(numbers) and set(numbers) == set(range(1, count + 1)), (family, numbers)
     numbers = [n for f, n in found if f == SHARED[script]]  # labels of the sibling, on the lines that it has too
     assert numbers == sorted(numbers) and {family for family, _ in found} <= set(LABELS[script]) | {SHARED[script]}
+
+
+def test_every_label_has_its_test_and_every_such_test_its_label():
+    names = [node.name for path in (ROOT / "tests").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.FunctionDef)]
+    tested = {match[0].replace("TD3_step_", "").replace("_", "-") for name in names
+              if (match := re.search(r"(?<=^test_)(TD3_step|[A-Z]+)_\d+", name))}
+    assert tested == set().union(*map(labels, SCRIPTS))
 
 
 def test_on_policy_and_off_policy_are_all():
