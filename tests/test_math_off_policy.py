@@ -333,14 +333,19 @@ def test_what_each_update_leaves_alone(name, monkeypatch):
     descend, polyak = module.descend, module.polyak
     parts = {"actor": agent.actor, "critic": agent.critic, "actor_target": agent.actor_target,
              "critic_target": agent.critic_target}
-    moved = []
+    moved, gradients = [], []
+
+    def values(part):
+        return [p.clone() for p in part.parameters()], [p.grad.clone() for p in part.parameters() if p.grad is not None]
 
     def spy(function):
         def wrapped(*args):
-            before = {n: [p.clone() for p in part.parameters()] for n, part in parts.items()}
+            before = {n: values(part) for n, part in parts.items()}
             function(*args)
-            moved.append([n for n, part in parts.items()
-                          if not all(map(torch.equal, before[n], part.parameters()))])
+            after = {n: values(part) for n, part in parts.items()}
+            for which, changed in enumerate((moved, gradients)):
+                changed.append([n for n in parts if len(before[n][which]) != len(after[n][which]) or
+                                not all(map(torch.equal, before[n][which], after[n][which]))])
         return wrapped
 
     monkeypatch.setattr(module, "descend", spy(descend))
@@ -349,7 +354,7 @@ def test_what_each_update_leaves_alone(name, monkeypatch):
         learn(agent, data, update)
     whole = [["critic"], ["actor"], ["actor_target"], ["critic_target"]]
     assert moved == (whole + [["critic"]] * 2 + whole if name == "td3" else whole * 4)
-    assert all(p.grad is None for n in ("actor_target", "critic_target") for p in parts[n].parameters())
+    assert gradients == [part if part in (["critic"], ["actor"]) else [] for part in moved]
 
 
 @both

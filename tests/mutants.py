@@ -1,0 +1,315 @@
+"""Puts well-known mistakes back into the scripts, one at a time, and requires that a test fails.
+
+    python tests/mutants.py [-j JOBS] [words of names ...]
+
+Each mistake goes into a copy of the repository, where the fast tests run, likely ones first; test_source.py does not
+count, since its "same text everywhere" would catch anything. Exit status 1 if a mistake survives. Without words,
+writes tests/mutants.md."""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ON, OFF = ["reinforce", "a2c", "ppo_continuous"], ["ddpg", "td3"]
+AC, PPO, ALL = ["a2c", "ppo_continuous"], ["ppo_continuous"], ON + OFF
+AUDIT, RUNS, RESUME, BAD, PLUMBING = ([f"test_{name}.py"] for name in (
+    "audit", "runs", "resume", "command_line", "plumbing"))
+MATH = ["test_math_on_policy.py", "test_math_off_policy.py"]
+
+# what is wrong, pitfall (of the list that the project keeps) or "", scripts, old text, new text, the likely tests
+MUTANTS = [
+    # the policy gradient
+    ("log-probability: squares not halved", "", ON, "z**2 / 2 +", "z**2 +"),
+    ("log-probability: log σ with the wrong sign", "", ON, "+ self.log_std +", "- self.log_std +"),
+    ("log-probability: mean over dimensions", "", ON, "/ 2).sum(-1) ", "/ 2).mean(-1)"),
+    ("returns run over episode ends", "2", ON, "(1 - done[t]) * following", "following"),
+    ("returns run over truncations", "2", ["reinforce"], "(reward, done, self.args", "(reward, terminated, self.args"),
+    ("returns are not discounted", "", ["reinforce"], "done, self.args.gamma)", "done, 1)"),
+    ("REINFORCE descends the return", "", ["reinforce"], "loss = -(self", "loss = (self"),
+    ("baseline of the current batch", "", ["reinforce"], "return_ - self.baseline.mean", "return_ - return_.mean()"),
+    ("baseline added", "", ["reinforce"], "return_ - self.baseline.mean", "return_ + self.baseline.mean"),
+    ("baseline learns from incomplete episodes", "", ["reinforce"], "return_[first > 0]", "return_"),
+    ("incomplete episodes count", "", ["reinforce"], "advantage * first)", "advantage)"),
+    ("mean over steps in place of their sum", "", ["reinforce"], ".sum(0).mean()", ".mean()"),
+    # advantages
+    ("a time limit is death", "1", AC, "(1 - terminated) * next_value", "(1 - done) * next_value"),
+    ("death is no end", "1", AC, "(1 - terminated) * next_value", "next_value"),
+    ("advantages run over truncations", "2", AC, "(delta, done, gamma", "(delta, terminated, gamma"),
+    ("λ forgotten", "", AC, "gamma * gae_lambda)", "gamma)"),
+    ("γ forgotten in δ", "", AC, "reward + gamma *", "reward +"),
+    ("λ and γ swapped", "", AC, "self.args.gamma, self.args.gae_lambda)", "self.args.gae_lambda, self.args.gamma)"),
+    ("critic's aim from the successor's value", "", AC, "advantage + value ", "advantage + next_value "),
+    ("critic's aim is the advantage", "", AC, "return advantage, advantage + value", "return advantage, advantage"),
+    ("values are not of the successor but of the state", "", AC, "self.critic(next_obs)", "self.critic(obs)"),
+    # actor and critic
+    ("A2C descends the advantage", "", ["a2c"], "actor_loss = -(self", "actor_loss = (self"),
+    ("gradient through the critic's aim", "", ["a2c"], "value, next_value = self.critic(obs).detach()",
+     "value, next_value = self.critic(obs)"),
+    ("gradient through the successor's value", "", ["a2c"], "self.critic(next_obs).detach()", "self.critic(next_obs)"),
+    ("gradient through the critic's aim", "", PPO, "with torch.no_grad():\n            value",
+     "if True:\n            value"),
+    ("critic's loss without the critic", "", AC, "mse_loss(self.critic(obs), return_)", "mse_loss(value, return_)"),
+    ("critic's weight ignored", "", AC, "self.args.vf_coef * critic_loss", "critic_loss"),
+    ("entropy lowered", "", AC, "- self.args.ent_coef * entropy", "+ self.args.ent_coef * entropy"),
+    ("entropy without e", "", AC, "2 * math.pi * math.e)", "2 * math.pi)"),
+    ("values [T, N, 1]", "19", AC, ", nn.Flatten(-2))", ")"),
+    ("gradient's norm unbounded", "", ON, "nn.utils.clip_grad_norm_(parameters, max_grad_norm)", "pass"),
+    ("gradients pile up", "", ALL, "optimizer.zero_grad()", "pass", MATH),
+    # PPO
+    ("ratio upside down", "", PPO, "ratio = (self.actor.log_prob(obs, action) - old_log_prob)",
+     "ratio = (old_log_prob - self.actor.log_prob(obs, action))"),
+    ("the better of the two", "", PPO, "-torch.min(ratio", "-torch.max(ratio"),
+    ("no clip", "", PPO, "torch.min(ratio * advantage, clipped * advantage)", "(ratio * advantage)"),
+    ("clip without the minimum", "", PPO, "torch.min(ratio * advantage, clipped * advantage)", "(clipped * advantage)"),
+    ("clip above only", "", PPO, "ratio.clamp(1 - self.args.clip_coef,", "ratio.clamp(0,"),
+    ("PPO descends the advantage", "", PPO, "actor_loss = -torch", "actor_loss = torch"),
+    ("normalizer moves between old and new", "9", PPO, "batch = [x.", "self.obs_norm.learn(obs); batch = [x."),
+    ("normalizer moves while acting", "9", PPO, "return torch.normal(",
+     "self.obs_norm.learn(obs); return torch.normal("),
+    ("normalizer learns every pass", "", PPO, "approx_kl = (", "self.obs_norm.learn(rollout.obs); approx_kl = ("),
+    ("rows drawn with replacement", "", PPO, "torch.randperm(len(batch[0]))",
+     "torch.randint(len(batch[0]), (len(batch[0]),))"),
+    ("the same order every pass", "", PPO, "torch.randperm(", "torch.arange("),
+    ("only half of the minibatches", "", PPO, ".chunk(self.args.num_minibatches)",
+     ".chunk(self.args.num_minibatches)[::2]"),
+    ("advantages scaled in each minibatch", "17", PPO, "ratio = (self", "advantage = (advantage - advantage.mean()) / "
+     "(advantage.std() + 1e-8) if self.args.norm_adv else advantage; ratio = (self"),
+    ("advantages not centred", "", PPO, "(advantage - advantage.mean()) /", "advantage /"),
+    ("target_kl ends all at once", "", PPO, "approx_kl > self.args.target_kl", "approx_kl < self.args.target_kl"),
+    # acting and normalising, on-policy
+    ("the action that is learned from is clipped", "13", ON, "self.actor.log_std.exp())\n    def learn",
+     "self.actor.log_std.exp()).clamp(-1, 1)\n    def learn"),
+    ("σ² in place of σ", "", ON, "torch.normal(self.actor(obs), self.actor.log_std.exp())",
+     "torch.normal(self.actor(obs), self.actor.log_std.exp() ** 2)"),
+    ("one noise for all environments", "10", ON, "torch.normal(self.actor(obs), self.actor.log_std.exp())",
+     "self.actor(obs) + self.actor.log_std.exp() * torch.randn(self.actor.log_std.shape)"),
+    ("statistics are not saved", "7", ON, "= map(nn.Buffer, (",
+     "= map(functools.partial(nn.Buffer, persistent=False), ("),
+    ("statistics of one environment only", "8", AC, "self.obs_norm.learn(rollout.obs)",
+     "self.obs_norm.learn(rollout.obs[:, :1])"),
+    ("the normalizer learns from whatever it sees", "25", ON, "return ((x - self.mean)",
+     "self.learn(x); return ((x - self.mean)"),
+    ("variance without the distance of means", "", ON, " + (1 - weight) * delta**2", ""),
+    ("normalizer never learns", "", ON, "self.obs_norm.learn(rollout.obs)", "pass"),
+    ("the reward scale runs over episode ends", "4", ON, "self.discounted *= 1 - done[t]", "pass"),
+    ("the reward scale runs over truncations", "4", ON, "self.scale_reward(reward, done)",
+     "self.scale_reward(reward, terminated)"),
+    ("rewards are centred", "", ON, "return reward / (self.var", "return (reward - self.mean) / (self.var"),
+    ("rewards are not scaled", "", ON, "return reward / (self.var + 1e-8).sqrt()", "return reward"),
+    ("the learning rate does not fall", "", ON, "args.anneal_lr * envs.global_step", "args.anneal_lr * 0"),
+    ("the learning rate falls in --num-envs times the time", "14", ON, "envs.global_step / args.total_timesteps",
+     "envs.global_step / args.num_envs / args.total_timesteps"),
+    ("nothing is trained, nothing said", "18", ON, "yield least <= a.total_timesteps", "yield True", BAD),
+    ("optimizer not saved", "23", ON, "agent=agent, optimizer=agent.optimizer)", "agent=agent)", RESUME),
+    # DDPG and TD3
+    ("a time limit is death", "1", OFF, "_, _, reward, next_obs, terminated, _ = batch",
+     "_, _, reward, next_obs, *ends = batch; terminated = torch.maximum(*ends)"),
+    ("death is no end", "1", OFF, "(1 - terminated) * next_q", "next_q"),
+    ("γ forgotten", "", OFF, "args.gamma * (1 - terminated)", "(1 - terminated)"),
+    ("target with the actor that learns", "", OFF, "target_q(self.actor_target,", "target_q(self.actor,"),
+    ("target with the critic that learns", "", OFF, ".actor_target, self.critic_target, batch",
+     ".actor_target, self.critic, batch"),
+    ("target's action at the state", "", OFF, "actor_target(next_obs)", "actor_target(batch.obs)"),
+    ("target's value at the state", "", OFF, "critic_target(next_obs,", "critic_target(batch.obs,"),
+    ("gradient through the target", "", OFF, "@torch.no_grad()\ndef target_q", "def target_q"),
+    ("the larger of the twins", "", ["td3"], "torch.min(next_q1", "torch.max(next_q1"),
+    ("mean of the twins", "", ["td3"], "torch.min(next_q1, next_q2)", "(next_q1 + next_q2) / 2"),
+    ("minimum of two critics in DDPG", "16", ["ddpg"], "critic_target(next_obs, next_action) ",
+     "torch.min(critic_target(next_obs, next_action), critic_target(next_obs, -next_action)) "),
+    ("noise not clipped", "", ["td3"], ".clamp(-args.noise_clip, args.noise_clip)", ""),
+    ("noise clipped before it is scaled", "", ["td3"],
+     "(args.policy_noise * torch.randn_like(next_action)).clamp(-args.noise_clip, args.noise_clip)",
+     "args.policy_noise * torch.randn_like(next_action).clamp(-args.noise_clip, args.noise_clip)"),
+    ("target's action not clamped", "12", ["td3"], "(next_action + noise).clamp(-1, 1)", "(next_action + noise)"),
+    ("target's action clamped before the noise", "12", ["td3"], "(next_action + noise).clamp(-1, 1)",
+     "next_action.clamp(-1, 1) + noise"),
+    ("noise subtracted", "", ["td3"], "(next_action + noise)", "(next_action - noise)"),
+    ("one noise for the batch", "10", ["td3"], "torch.randn_like(next_action)", "torch.randn_like(next_action[:1])"),
+    ("noise on the actor's action", "", ["td3"], "self.actor(batch.obs)).mean()",
+     "self.actor(batch.obs) + 0.2 * torch.randn_like(batch.action)).mean()"),
+    ("only one twin learns", "", ["td3"], " + nn.functional.mse_loss(q2, y)", ""),
+    ("half of the squared error", "", ["td3"], "mse_loss(q1, y) + nn.functional.mse_loss(q2, y)",
+     "mse_loss(q1, y) / 2 + nn.functional.mse_loss(q2, y) / 2"),
+    ("twins that start equal", "", ["td3"], "self.q1, self.q2 = Critic(*sizes), Critic(*sizes)",
+     "self.q1 = Critic(*sizes); self.q2 = copy.deepcopy(self.q1)"),
+    ("the actor climbs the second twin", "", ["td3"], "-self.critic.q1(batch", "-self.critic.q2(batch"),
+    ("the actor descends", "", OFF, "actor_loss = -self", "actor_loss = self"),
+    ("the actor climbs the target critic", "", ["ddpg"], "-self.critic(batch", "-self.critic_target(batch"),
+    ("the actor climbs the target critic", "", ["td3"], "-self.critic.q1(batch", "-self.critic_target.q1(batch"),
+    ("the actor climbs at the successor", "", OFF, "self.actor(batch.obs)).mean()",
+     "self.actor(batch.next_obs)).mean()"),
+    ("the actor's optimizer holds the critic too", "21", OFF, "Adam(self.actor.parameters(),",
+     "Adam([*self.actor.parameters(), *self.critic.parameters()],"),
+    ("the actor's loss leaves gradients in the critic", "20", OFF, "backward(inputs=parameters)", "backward()"),
+    ("τ swapped", "", OFF, "slow.lerp_(new, tau)", "slow.lerp_(new, 1 - tau)"),
+    ("the critic's target stays", "", OFF, "polyak(self.critic, self.critic_target, self.args.tau)", "pass"),
+    ("the actor's target stays", "", OFF, "polyak(self.actor, self.actor_target, self.args.tau)", "pass"),
+    ("averaging the wrong way", "", OFF, "polyak(self.actor, self.actor_target,",
+     "polyak(self.actor_target, self.actor,"),
+    ("targets are the networks themselves", "", OFF, "copy.deepcopy(self.actor), copy.deepcopy(self.critic)",
+     "self.actor, self.critic"),
+    ("no delay", "", ["td3"], "if update % self.args.policy_frequency == 0:", "if True:"),
+    ("the delay counts environment steps", "15", ["td3"], "range(envs.global_step - args.num_envs, envs.global_step)",
+     "[envs.global_step] * args.num_envs"),
+    ("the delay leaves the targets out", "", ["td3"], "if update % self.args.policy_frequency == 0:",
+     "polyak(self.critic, self.critic_target, self.args.tau)\n        if update % self.args.policy_frequency == 0:"),
+    ("DDPG with a delayed actor", "16", ["ddpg"], "descend(actor_loss, self.actor_optimizer)",
+     "self.n = getattr(self, 'n', 0) + 1; self.n % 2 or descend(actor_loss, self.actor_optimizer)"),
+    ("one update for all environments", "14", ["td3"], "range(envs.global_step - args.num_envs,",
+     "range(envs.global_step - 1,"),
+    ("one update for all environments", "14", ["ddpg"], "range(args.num_envs if learning", "range(1 if learning"),
+    ("one noise for all environments", "10", OFF, "torch.randn_like(action))", "torch.randn_like(action[:1]))"),
+    ("exploration beyond the bounds", "", OFF, "torch.randn_like(action)).clamp(-1, 1)", "torch.randn_like(action))"),
+    ("first actions from half of the range", "", OFF, "2 * torch.rand(", "torch.rand("),
+    ("no random actions at first", "23", OFF, "envs.global_step >= args.learning_starts", "True"),
+    ("batches from rows that were never written", "", OFF, "torch.randint(min(self.total, len(self.rows)),",
+     "torch.randint(len(self.rows),"),
+    ("the memory stops when full", "", OFF, "device=rows.device) % len(self.rows)] = rows",
+     "device=rows.device).clamp(max=len(self.rows) - 1)] = rows"),
+    ("values [B, 1]", "19", OFF, "dim=-1)).squeeze(-1)", "dim=-1))"),
+    ("rewards [B, 1]", "19", OFF, "reward.squeeze(1)", "reward"),
+    ("memory not saved", "23", OFF, "memory=memory, agent=agent", "agent=agent", RESUME),
+    ("critic's optimizer not saved", "23", OFF, ",\n              critic_optimizer=agent.critic_optimizer)",
+     ")", RESUME),
+    # what all five share, the same text in each
+    ("step counts calls, not environments", "14", ALL, "self.global_step += len(done)", "self.global_step += 1", AUDIT),
+    ("reset on the next step", "3", ALL, 'autoreset_mode="Disabled"', 'autoreset_mode="NextStep"', AUDIT),
+    ("successor taken after the reset", "6", ALL, "        return transition\n",
+     "        return transition._replace(next_obs=self.obs)\n", AUDIT),
+    ("truncated told as terminated", "1", ALL, "(reward, next_obs, terminated, truncated))",
+     "(reward, next_obs, terminated | truncated, truncated))", AUDIT),
+    ("terminated hides truncated", "5", ALL, "(reward, next_obs, terminated, truncated))",
+     "(reward, next_obs, terminated, truncated & ~terminated))", AUDIT),
+    ("truncation read off a step counter", "5", ALL, "(reward, next_obs, terminated, truncated))",
+     "(reward, next_obs, terminated, self.lengths == 999))", AUDIT),
+    ("the executed action is stored", "13", ALL, "Transition(self.obs, action,",
+     "Transition(self.obs, self.tensor(self.actions[-1]),", AUDIT),
+    ("reward of the row before", "6", ALL, "*map(self.tensor, (reward, next_obs",
+     "*map(self.tensor, (np.roll(reward, 1), next_obs", AUDIT),
+    ("the first dimension's bounds for all", "11", ALL, "box.low.astype(np.float32), box.high.astype(np.float32)",
+     "0 * box.low + box.low.flat[0], 0 * box.high + box.high.flat[0]", AUDIT),
+    ("actions are not rescaled", "11", ALL, "/ 2 * (self.high", "/ 1 * (self.high", AUDIT),
+    ("actions are not clipped", "13", ALL, "np.clip(scaled, self.low, self.high)", "scaled", AUDIT),
+    ("environments that nobody seeded", "22", ALL, "seed=self.seeds.tolist(), options", "options", RUNS),
+    ("the same seed in all environments", "22", ALL, "generate_state(len(new))[new]", "generate_state(1)[0]", AUDIT),
+    ("the same seed for every episode", "22", ALL, "[*self.entropy, self.global_step]", "self.entropy", AUDIT),
+    ("evaluation samples", "25", ALL, "envs.step(actor(envs.obs))",
+     "envs.step(actor(envs.obs) + 0.1 * torch.randn(envs.action_size))", PLUMBING),
+    ("evaluation plays other episodes each time", "25", ALL, "Environments(args, args.eval_episodes, 1, video=video)",
+     "Environments(args, args.eval_episodes, step, video=video)", PLUMBING),
+    ("evaluation counts long episodes less", "", ALL, "for i, _, *episode in reversed(envs.finished)",
+     "for i, (_, _, *episode) in enumerate(envs.finished[:args.eval_episodes])", PLUMBING),
+    ("generator not restored", "23", ALL, 'torch.set_rng_state(self.state["rng"])', "pass", RESUME),
+    ("schedule starts anew", "23", ALL, 'self.global_step, self.actions = state["global_step"], list(',
+     "self.actions = list(", RESUME),
+    ("episodes under way are forgotten", "24", ALL, "obs, _, terminated, truncated, _ = self.envs.step(action)",
+     "obs, _, terminated, truncated, _ = self.envs.step(0 * action)", RESUME),
+    ("checkpoint written in place", "26", ALL, 'self.path.with_suffix(".tmp")', "self.path", PLUMBING),
+    ("--resume runs a stranger's code", "27", ALL, 'torch.load(self.path, "cpu", weights_only=True)',
+     'torch.load(self.path, "cpu", weights_only=False)', PLUMBING),
+    ("--evaluate runs a stranger's code", "27", ALL, "args.device, weights_only=True)",
+     "args.device, weights_only=False)", PLUMBING),
+]
+
+
+def fast_tests():
+    last = ["test_learning.py", "test_resume.py", "test_runs.py", "test_command_line.py", "test_audit.py",
+            "test_plumbing.py", *MATH]
+    files = {path.name for path in (ROOT / "tests").glob("test_*.py")} - {"test_source.py", "test_sb3.py"}
+    return sorted(files, key=lambda name: -last.index(name) if name in last else 0)
+
+
+def copy(folder):
+    ignored = shutil.ignore_patterns(".*", "runs", "results", "__pycache__")
+    return Path(shutil.copytree(ROOT, Path(folder, "copy"), ignore=ignored))
+
+
+def pytest(where, *options, limit=900):
+    """Exit status and the tests that failed. Anything but passed, failed or out of time is an error."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "--tb=no", "-p", "no:cacheprovider", *options]
+    try:
+        done = subprocess.run(command, cwd=where, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=limit,
+                              capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+        return 1, ["no end in sight"]
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stdout + done.stderr)
+    return done.returncode, re.findall(r"^FAILED tests/(\S+)", done.stdout, re.MULTILINE)
+
+
+def mutate(where, scripts, old, new):
+    for script in scripts:
+        path = where / f"{script}.py"
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{script}.py holds {text.count(old)} times: {old!r}")
+        mutated = text.replace(old, new)
+        compile(mutated, path, "exec")
+        path.write_text(mutated)
+
+
+def catch(scripts, old, new, likely):
+    """The test that fails, or None. First the likely tests that name the script, then all."""
+    with tempfile.TemporaryDirectory() as folder:
+        where = copy(folder)
+        mutate(where, scripts, old, new)
+        narrow = ["-k", scripts[0]] if len(scripts) == 1 else []
+        for options in ([*(f"tests/{name}" for name in likely), *narrow], [f"tests/{name}" for name in fast_tests()]):
+            status, failed = pytest(where, "-x", *options)
+            if status:
+                return failed[0]
+
+
+def trials():
+    """One for each script; of the text that all five share, one with the mistake in all."""
+    for name, pitfall, scripts, old, new, *likely in MUTANTS:
+        likely = likely[0] if likely else MATH[:1] if set(scripts) <= set(ON) else MATH[1:]
+        for each in [scripts] if scripts == ALL else [[script] for script in scripts]:
+            yield name, pitfall, each, old, new, likely
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("words", nargs="*")
+    args = parser.parse_args()
+    chosen = [trial for trial in trials() if all(word in f"{trial[0]} {' '.join(trial[2])}" for word in args.words)]
+    with tempfile.TemporaryDirectory() as folder:
+        for _, _, scripts, old, new, _ in chosen:  # all texts are found, before the first test runs
+            mutate(copy(Path(folder, str(len(os.listdir(folder))))), scripts, old, new)
+    start = time.monotonic()
+
+    def attempt(trial):
+        caught = catch(*trial[2:])
+        where = "all" if trial[2] == ALL else trial[2][0]
+        print(f"{time.monotonic() - start:5.0f} s  {where}: {trial[0]}: {caught or 'SURVIVES'}", flush=True)
+        return caught
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        caught = list(pool.map(attempt, chosen))
+    with tempfile.TemporaryDirectory() as folder:  # a test that fails anyway has caught nothing
+        tests = sorted({test.partition("[")[0] for test in caught if test and "::" in test})
+        status, failed = pytest(copy(folder), *(f"tests/{test}" for test in tests), limit=3600) if tests else (0, [])
+    failed and print("fail without any mistake:", *failed)
+    survivors = caught.count(None)
+    summary = f"{len(chosen) - survivors} of {len(chosen)} caught"
+    print(f"{summary}, in {time.monotonic() - start:.0f} s")
+    if not args.words:
+        rows = [f"| {name} | {'all' if scripts == ALL else scripts[0]} | {pitfall} | {test or '**none**'} |"
+                for (name, pitfall, scripts, *_), test in zip(chosen, caught, strict=True)]
+        (ROOT / "tests" / "mutants.md").write_text(
+            "# Mistakes put back, and the tests that catch them\n\nMade by `python tests/mutants.py`: each row is a "
+            f"mistake in one script, or in the text that all share. {summary}.\n\n"
+            "| mistake | script | pitfall | caught by |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    sys.exit(1 if survivors or status else 0)
+
+
+if __name__ == "__main__":
+    main()

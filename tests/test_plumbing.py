@@ -1,0 +1,82 @@
+"""What all scripts share: a checkpoint is whole at every moment, reading one runs nobody's code, evaluations are what
+they say."""
+import subprocess
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import command, environment, load
+from toys import options, train
+
+SMALL = {"num_envs": 2, "num_steps": 8, "total_timesteps": 80, "num_minibatches": 2, "learning_starts": 16,
+         "batch_size": 4, "buffer_size": 50, "hidden_sizes": (4,)}
+
+
+def test_dying_while_saving_leaves_the_old_checkpoint(script, monkeypatch, tmp_path):
+    module, save, seen = load(script), torch.save, []
+
+    def die_half_way(state, file):
+        seen.append(state["step"])
+        if len(seen) < 3:
+            return save(state, file)
+        file.write(b"half")
+        file.flush()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", die_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        train(module, monkeypatch, tmp_path, "toys:LastReward-v0", **SMALL, checkpoint_frequency=16)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == seen[1] > 0
+
+
+class Trap:
+    """Whoever unpickles it opens a file."""
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("name, how", [("a2c", "--resume"), ("td3", "--evaluate")])
+def test_a_strangers_checkpoint_does_not_run_his_code(name, how, monkeypatch, tmp_path):
+    train(load(name), monkeypatch, tmp_path, "Pendulum-v1", **SMALL | {"total_timesteps": 400})
+    path = tmp_path / "run" / "checkpoint.pt"
+    torch.save(torch.load(path, weights_only=True) | {"more": Trap(tmp_path / "trap")}, path)
+    done = subprocess.run(command(name, how, "run"), cwd=tmp_path, env=environment(), capture_output=True)
+    assert done.returncode == 1 and not (tmp_path / "trap").exists()
+
+
+def test_evaluation_is_the_mean_action_on_episodes_of_its_own_always_the_same(script, monkeypatch):
+    """Against episodes played one by one, whose lengths differ; nothing is drawn, nothing is learned."""
+    module, made = load(script), []
+    args = options(module, env_id="InvertedPendulum-v5", device="cpu", eval_episodes=6, num_envs=6, hidden_sizes=(8,))
+    torch.manual_seed(3)
+    agent = module.Agent(4, 1, args)
+    with torch.no_grad():
+        for parameter in agent.actor.parameters():
+            parameter *= 0.3  # gentle, so that lengths differ
+    begin = module.Environments.begin
+    monkeypatch.setattr(module.Environments, "begin",
+                        lambda envs, new: (begin(envs, new), made.append(envs.seeds.copy()))[0])
+    generator, state = torch.get_rng_state(), {n: x.clone() for n, x in agent.state_dict().items()}
+    found = module.evaluate(agent.actor, args, 0)
+    seeds, returns, lengths = made[0].tolist(), [], []
+    assert module.evaluate(agent.actor, args, 7) == found
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(x, state[n]) for n, x in agent.state_dict().items())
+    env = gym.make("InvertedPendulum-v5")
+    for seed in seeds:
+        obs, rewards, over = env.reset(seed=seed)[0], [], False
+        while not over:
+            with torch.no_grad():
+                action = 3 * agent.actor(torch.tensor(obs[None], dtype=torch.float32)).clamp(-1, 1).numpy()[0]
+            obs, reward, terminated, truncated, _ = env.step(action)
+            rewards.append(reward)
+            over = terminated or truncated
+        returns.append(sum(rewards))
+        lengths.append(len(rewards))
+    assert len(set(lengths)) > 1
+    np.testing.assert_allclose(found, [np.mean(returns), np.std(returns), np.mean(lengths)])
+    assert not set(module.Environments(args, 6, 0).seeds.tolist()) & set(seeds)  # training's
