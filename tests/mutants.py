@@ -1,20 +1,25 @@
 """Puts well-known mistakes back into the scripts, one at a time, and requires that a test fails.
 
-    python tests/mutants.py [-j JOBS] [words of names ...]
+    python tests/mutants.py [-j JOBS] [--likely] [words of names ...]
 
 Each mistake goes into a copy of the repository, where the fast tests run, likely ones first; test_source.py does not
 count, since its "same text everywhere" would catch anything. Exit status 1 if a mistake survives. Without words,
 writes tests/mutants.md."""
 import argparse
+import contextlib
+import io
+import json
+import multiprocessing
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import hypothesis
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ON, OFF = ["reinforce", "a2c", "ppo_continuous"], ["ddpg", "td3"]
@@ -227,44 +232,63 @@ def fast_tests():
 
 
 def copy(folder):
-    ignored = shutil.ignore_patterns(".*", "runs", "results", "__pycache__")
+    ignored = shutil.ignore_patterns(".*", "runs", "benchmark", "__pycache__")
     return Path(shutil.copytree(ROOT, Path(folder, "copy"), ignore=ignored))
 
 
-def pytest(where, *options, limit=900):
-    """Exit status and the tests that failed. Anything but passed, failed or out of time is an error."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "--tb=no", "-p", "no:cacheprovider", *options]
-    try:
-        done = subprocess.run(command, cwd=where, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=limit,
-                              capture_output=True, text=True)
-    except subprocess.TimeoutExpired:
-        return 1, ["no end in sight"]
-    if done.returncode not in (0, 1):
-        raise RuntimeError(done.stdout + done.stderr)
-    return done.returncode, re.findall(r"^FAILED tests/(\S+)", done.stdout, re.MULTILINE)
+class Failures(list):
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.append(report.nodeid)
 
 
-def mutate(where, scripts, old, new):
-    for script in scripts:
-        path = where / f"{script}.py"
-        text = path.read_text()
-        if text.count(old) != 1:
-            raise ValueError(f"{script}.py holds {text.count(old)} times: {old!r}")
-        mutated = text.replace(old, new)
-        compile(mutated, path, "exec")
-        path.write_text(mutated)
+def child(where, options):
+    sys.path[:] = [path for path in sys.path if Path(path) != ROOT / "tests"]
+    os.chdir(where)
+    hypothesis.settings.register_profile("as found", phases=[hypothesis.Phase.generate])  # not made small: faster
+    hypothesis.settings.load_profile("as found")
+    failures = Failures()
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = pytest.main(["-n", "0", "-q", "--tb=no", "-p", "no:cacheprovider", *options], [failures])
+    Path(where, "result.json").write_text(json.dumps([status, failures, said.getvalue()]))
 
 
-def catch(scripts, old, new, likely):
-    """The test that fails, or None. First the likely tests that name the script, then all."""
+def run(where, *options, limit=1800):
+    """The tests that fail. In a process that is forked from one which has imported what takes long."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gymnasium", "hypothesis", "mujoco", "pytest", "scipy.stats", "torch",
+                                    "torch._dynamo", "torch.utils.tensorboard", "tqdm", "tyro"])
+    process = context.Process(target=child, args=(where, options))
+    process.start()
+    process.join(limit)
+    if process.is_alive():  # no end is no failure
+        process.kill()
+        return []
+    status, failures, said = json.loads(Path(where, "result.json").read_text())
+    if status not in (0, 1):  # neither all passed nor some failed
+        raise RuntimeError(said)
+    return failures
+
+
+def mutated(script, old, new):
+    text = (ROOT / f"{script}.py").read_text()
+    if text.count(old) != 1:
+        raise ValueError(f"{script}.py holds {text.count(old)} times: {old!r}")
+    compile(text.replace(old, new), script, "exec")
+    return text.replace(old, new)
+
+
+def catch(scripts, old, new, likely, others):
+    """The test that fails, or None. First the likely tests that name the script, then all, if the others too."""
     with tempfile.TemporaryDirectory() as folder:
         where = copy(folder)
-        mutate(where, scripts, old, new)
+        for script in scripts:
+            (where / f"{script}.py").write_text(mutated(script, old, new))
         narrow = ["-k", scripts[0]] if len(scripts) == 1 else []
-        for options in ([*(f"tests/{name}" for name in likely), *narrow], [f"tests/{name}" for name in fast_tests()]):
-            status, failed = pytest(where, "-x", *options)
-            if status:
-                return failed[0]
+        everything = [[f"tests/{name}" for name in fast_tests()]] if others else []
+        for options in ([*(f"tests/{name}" for name in likely), *narrow], *everything):
+            if failed := run(where, "-x", *options):
+                return failed[0].removeprefix("tests/")
 
 
 def trials():
@@ -278,16 +302,18 @@ def trials():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("-j", "--jobs", type=int, default=2)
+    parser.add_argument("--likely", action="store_true", help="only the likely tests: survivors may be none")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     chosen = [trial for trial in trials() if all(word in f"{trial[0]} {' '.join(trial[2])}" for word in args.words)]
-    with tempfile.TemporaryDirectory() as folder:
-        for _, _, scripts, old, new, _ in chosen:  # all texts are found, before the first test runs
-            mutate(copy(Path(folder, str(len(os.listdir(folder))))), scripts, old, new)
+    for _, _, scripts, old, new, _ in chosen:  # all texts are found, before the first test runs
+        for script in scripts:
+            mutated(script, old, new)
     start = time.monotonic()
+    os.environ["OMP_NUM_THREADS"] = "1"
 
     def attempt(trial):
-        caught = catch(*trial[2:])
+        caught = catch(*trial[2:], not args.likely)
         where = "all" if trial[2] == ALL else trial[2][0]
         print(f"{time.monotonic() - start:5.0f} s  {where}: {trial[0]}: {caught or 'SURVIVES'}", flush=True)
         return caught
@@ -296,7 +322,7 @@ def main():
         caught = list(pool.map(attempt, chosen))
     with tempfile.TemporaryDirectory() as folder:  # a test that fails anyway has caught nothing
         tests = sorted({test.partition("[")[0] for test in caught if test and "::" in test})
-        status, failed = pytest(copy(folder), *(f"tests/{test}" for test in tests), limit=3600) if tests else (0, [])
+        failed = run(copy(folder), *(f"tests/{test}" for test in tests), limit=3600) if tests else []
     failed and print("fail without any mistake:", *failed)
     survivors = caught.count(None)
     summary = f"{len(chosen) - survivors} of {len(chosen)} caught"
@@ -308,7 +334,7 @@ def main():
             "# Mistakes put back, and the tests that catch them\n\nMade by `python tests/mutants.py`: each row is a "
             f"mistake in one script, or in the text that all share. {summary}.\n\n"
             "| mistake | script | pitfall | caught by |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
-    sys.exit(1 if survivors or status else 0)
+    sys.exit(1 if survivors or failed else 0)
 
 
 if __name__ == "__main__":

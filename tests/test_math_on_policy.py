@@ -372,8 +372,9 @@ def test_every_row_is_used_once_an_epoch_and_none_turns_into_nan(name, steps, en
     assert all(p.isfinite().all() for p in agent.parameters())
 
 
-def test_target_kl_ends_the_passes():
-    module, count = load("ppo_continuous"), []
+@carrying("PPO-1")
+def test_target_kl_ends_the_passes(name):
+    module, count = load(name), []
     for target_kl in (None, 1e-9, 1e9):
         agent = make_agent(module, num_envs=2, update_epochs=5, num_minibatches=2, target_kl=target_kl)
         log_prob, calls = agent.actor.log_prob, []
@@ -383,9 +384,10 @@ def test_target_kl_ends_the_passes():
     assert count == [11, 3, 11]
 
 
-def test_normalised_advantages_have_mean_0_and_variance_1(monkeypatch):
+@carrying("PPO-1")
+def test_normalised_advantages_have_mean_0_and_variance_1(name, monkeypatch):
     """Seen in the gradient with respect to the last bias: −mean of (a − μ) / σ² (A − mean) / deviation."""
-    gradient, agent, rollout, _ = learn_once("ppo_continuous", monkeypatch, norm_adv=True)
+    gradient, agent, rollout, _ = learn_once(name, monkeypatch, norm_adv=True)
     with torch.no_grad():
         value, next_value = agent.critic(rollout.obs).numpy(), agent.critic(rollout.next_obs).numpy()
         score = ((rollout.action - agent.actor(rollout.obs)) / agent.actor.log_std.exp() ** 2).numpy()
@@ -421,6 +423,7 @@ def test_the_normalizer_learns_the_mean_and_variance_of_all_that_it_saw_once(nam
         agent.learn(rollout)
         seen.append(rollout.obs.reshape(-1, 3).numpy())
     seen = np.concatenate(seen)
+    assert agent.obs_norm.count == len(seen) == 400
     np.testing.assert_allclose(agent.obs_norm.mean, seen.mean(0), rtol=1e-6)
     np.testing.assert_allclose(agent.obs_norm.var, seen.var(0), rtol=1e-6)
     x = torch.tensor([[5.0, 7, 1000]]).double()
