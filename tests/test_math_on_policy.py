@@ -7,7 +7,7 @@ import torch
 from conftest import ON_POLICY, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import Raw, carrying, labels, make_agent, numeric_gradient, spy_gradients, train
+from toys import Raw, carrying, labels, make_agent, numeric_gradient, options, spy_gradients, train
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 WITH_CRITIC = [name for name in ON_POLICY if "GAE-1" in labels(name)]
@@ -494,6 +494,15 @@ def test_learning_rate_falls_linearly_to_zero(name, anneal_lr, monkeypatch, tmp_
           update_epochs=2, num_minibatches=2, learning_rate=0.01, anneal_lr=anneal_lr)
     updates = 4 if name == "ppo_continuous" else 1
     assert rates == pytest.approx(np.repeat([0.01 * (1 - k / 10 * anneal_lr) for k in range(10)], updates))
+
+
+@anywhere
+def test_a_run_too_short_for_one_batch_is_refused(name):
+    """A batch: num_steps of each of 4 environments; for REINFORCE episodes of Pendulum, 200 steps each."""
+    module, least = load(name), 4 * (200 if name == "reinforce" else 32)
+    for total, enough in ((least - 1, False), (least, True)):
+        args = options(module, env_id="Pendulum-v1", num_envs=4, num_steps=32, total_timesteps=total)
+        assert all(holds for holds, _ in module.checks(args)) == enough
 
 
 @anywhere

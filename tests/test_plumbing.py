@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import command, environment, load
+from conftest import assert_same_run, command, environment, load
 from toys import options, train
 
 SMALL = {"num_envs": 2, "num_steps": 8, "total_timesteps": 80, "num_minibatches": 2, "learning_starts": 16,
@@ -28,6 +28,31 @@ def test_dying_while_saving_leaves_the_old_checkpoint(script, monkeypatch, tmp_p
     with pytest.raises(KeyboardInterrupt):
         train(module, monkeypatch, tmp_path, "toys:LastReward-v0", **SMALL, checkpoint_frequency=16)
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == seen[1] > 0
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(script, monkeypatch, tmp_path):
+    """It dies some steps after a checkpoint, in the middle of episodes; the generator is elsewhere when it goes on."""
+    module = load(script)
+
+    def go(folder, seed, **values):
+        torch.manual_seed(seed)
+        module.train(options(module, env_id="audit_env:Audit-v0", device="cpu", run_dir=tmp_path / folder,
+                             eval_frequency=100, eval_episodes=1, checkpoint_frequency=48,
+                             **SMALL | {"total_timesteps": 240} | values))
+
+    go("whole", 1)
+    goes_on = module.Run.goes_on
+
+    def die(run, *rest):
+        if run.envs.global_step >= 160:
+            raise KeyboardInterrupt
+        return goes_on(run, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module.Run, "goes_on", die)
+        go("killed", 1)
+    go("killed", 2, resume=tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 class Trap:
