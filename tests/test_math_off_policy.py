@@ -53,7 +53,7 @@ def target(module, actor, critic, noise=None, monkeypatch=None, **columns):
     size = len(columns["reward"])
     if noise is not None:
         monkeypatch.setattr(torch, "randn_like", lambda x: torch.tensor(noise))
-    data = module.Transition(*(torch.tensor(columns[name]) if name in columns else torch.zeros(size, 3)
+    data = module.Transition(*(torch.tensor(columns.get(name, [[0.0]] * size if "obs" in name else [0.0] * size))
                                for name in module.Transition._fields))
     return module.target_q(actor, critic, data, options(module, gamma=0.5, policy_noise=0.2, noise_clip=0.5))
 
