@@ -1,7 +1,6 @@
 """Each labelled equation and step of DDPG and TD3 against an oracle that shares no code with it: hand calculations,
 central differences, closed forms, tasks whose values are known. And what all five do with actions."""
 import collections
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -439,7 +438,7 @@ def test_actions_are_rescaled_in_each_dimension_and_clipped(intervals, seed):
     low, width = np.array(intervals, np.float32).T
     Bounds.action_space, Bounds.executed = gym.spaces.Box(low, low + width), []
     module = load("td3" if seed % 2 else "ppo_continuous")
-    envs = module.Environments(SimpleNamespace(env_id="toys:Bounds-v0", seed=1, device="cpu"), 3, 0)
+    envs = module.Environments(options(module, env_id="toys:Bounds-v0", device="cpu"), 3, 0)
     action = torch.from_numpy(np.random.default_rng(seed).normal(0, 1, (3, len(low))).astype(np.float32))
     action[0], action[1] = -1, 1
     transition = envs.step(action)
