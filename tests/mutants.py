@@ -225,7 +225,8 @@ MUTANTS = [
 def fast_tests():
     last = ["test_learning.py", "test_resume.py", "test_runs.py", "test_command_line.py", "test_audit.py",
             "test_plumbing.py", *MATH]
-    files = {path.name for path in (ROOT / "tests").glob("test_*.py")} - {"test_source.py", "test_sb3.py"}
+    others = {"test_source.py", "test_docs.py", "test_sb3.py"}
+    files = {path.name for path in (ROOT / "tests").glob("test_*.py")} - others
     return sorted(files, key=lambda name: -last.index(name) if name in last else 0)
 
 
