@@ -154,6 +154,23 @@ def test_PG_4_follows_the_gradient_of_the_expected_return(name, monkeypatch):
 
 
 @carrying("PG-4")
+def test_PG_4_weighs_scores_with_the_discounted_rest_of_the_episode(name, monkeypatch):
+    """Ends of both kinds, γ = 1/2. The gradient with respect to the last bias is −Σ of (a − μ) / σ² G, over N."""
+    module = load(name)
+    agent = frozen_agent(module, monkeypatch, num_envs=3, gamma=0.5)
+    seen, rollout = spy_gradients(module, monkeypatch, agent), batch(module, 4, 3)
+    rollout.terminated[3, 0] = rollout.truncated[3, 1] = rollout.truncated[1, 2] = 1
+    whole = np.array([4, 4, 2])
+    with torch.no_grad():
+        score = ((rollout.action - agent.actor(rollout.obs)) / agent.actor.log_std.exp() ** 2).numpy()
+    expected = -sum(score[t, i] * sum(0.5 ** (k - t) * rollout.reward[k, i].item() for k in range(t, whole[i]))
+                    for i in range(3) for t in range(whole[i])) / 3
+    agent.learn(rollout)
+    bias = [n for n in seen[0] if n.startswith("actor.") and n.endswith("bias")][-1]
+    np.testing.assert_allclose(seen[0][bias], expected, rtol=1e-6)
+
+
+@carrying("PG-4")
 def test_PG_4_uses_the_first_and_whole_episode_of_each_environment_only(name, monkeypatch):
     """Episodes end at 1, 4, 2 of 5 steps; whatever comes after that changes neither gradient nor baseline."""
     module = load(name)
