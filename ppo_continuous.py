@@ -57,8 +57,8 @@ def batch_steps(a):  # environment steps of a batch, at most
 
 def checks(a):  # what must hold, and what to say where it does not
     yield batch_steps(a) <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: a batch takes {batch_steps(a)}"
-    yield batch_steps(a) % a.num_minibatches == 0, f"--num-minibatches {a.num_minibatches}: must divide {batch_steps(a)}"
-    yield batch_steps(a) > 1 or not a.norm_adv, "--norm-adv: one step is no batch to normalise; add --num-steps"
+    yield not batch_steps(a) % a.num_minibatches, f"--num-minibatches {a.num_minibatches}: must divide {batch_steps(a)}"
+    yield batch_steps(a) > 1 or not a.norm_adv, "--norm-adv: one step cannot be normalised; add --num-steps"
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
 # final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.

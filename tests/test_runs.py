@@ -43,8 +43,8 @@ def test_one_file_alone(script, tmp_path):
     said = run(here, *SMALL[script], "--env-id", "Pendulum-v1", cwd=tmp_path).stdout
     folder, = (tmp_path / "runs").iterdir()
     assert f"--resume runs/{folder.name}" in said and folder.name.startswith(f"Pendulum-v1__{script}__1__")
-    files = {"config.json", "evaluations.csv", "episodes.csv", "checkpoint.pt", "checkpoint.previous.pt", f"{script}.py"}
-    files |= {"replay"} if script in OFF_POLICY else set()
+    files = {"config.json", "evaluations.csv", "episodes.csv", "checkpoint.pt", "checkpoint.previous.pt"}
+    files |= {f"{script}.py"} | ({"replay"} if script in OFF_POLICY else set())
     assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == files
     assert (folder / "evaluations.csv").read_text().startswith(
         "global_step,wall_seconds,return_mean,return_std,episode_length_mean\n0,")
