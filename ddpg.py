@@ -46,8 +46,8 @@ class Args:
     tau: float = 0.005  # τ  weight of the new in Polyak averaging
 
 def checks(a):  # what must hold, and what to say where it does not
-    yield (max(a.batch_size, a.num_envs) <= a.buffer_size, f"--buffer-size {a.buffer_size}: must be at least "
-           f"--batch-size {a.batch_size} and --num-envs {a.num_envs}")
+    yield a.batch_size <= a.buffer_size, f"--batch-size {a.batch_size}: more than --buffer-size {a.buffer_size}"
+    yield a.num_envs <= min(a.buffer_size, a.total_timesteps), f"--num-envs {a.num_envs}: more than memory or run hold"
     yield a.learning_starts + a.num_envs <= a.total_timesteps, f"--learning-starts {a.learning_starts}: beyond the end"
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
@@ -329,7 +329,7 @@ class Run:
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
         if test or save or stop:
             self.save()
-        return not stop or self.end()
+        return not stop or self.end(metrics)
     def log(self, step, scalars):
         for name, value in scalars.items():
             math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
@@ -348,12 +348,12 @@ class Run:
                 os.fsync(each.fileno())
         self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
         os.replace(file.name, self.path)
-    def end(self):
+    def end(self, metrics):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
-        print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
+        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
 
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}

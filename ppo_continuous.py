@@ -52,7 +52,7 @@ class Args:
     max_grad_norm: float = 0.5  # bound of the gradient's norm
     target_kl: float | None = None  # end the passes once the policy has moved this far; None: never
 
-def batch_steps(a):  # environment steps of a batch, at most
+def batch_steps(a):  # environment steps of a batch
     return a.num_envs * a.num_steps
 
 def checks(a):  # what must hold, and what to say where it does not
@@ -343,7 +343,7 @@ class Run:
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
         if test or save or stop:
             self.save()
-        return not stop or self.end()
+        return not stop or self.end(metrics)
     def log(self, step, scalars):
         for name, value in scalars.items():
             math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
@@ -362,12 +362,12 @@ class Run:
                 os.fsync(each.fileno())
         self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
         os.replace(file.name, self.path)
-    def end(self):
+    def end(self, metrics):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
-        print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
+        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
 
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}

@@ -42,8 +42,8 @@ class Args:
     anneal_lr: bool = True  # let the learning rate fall to 0 over the run
     max_grad_norm: float = 0.5  # bound of the gradient's norm
 
-def batch_steps(a):  # environment steps of a batch, at most
-    return a.num_envs * (gym.spec(a.env_id.split(":")[-1]).max_episode_steps or 1)
+def batch_steps(a):  # environment steps of a batch
+    return a.num_envs
 
 def checks(a):  # what must hold, and what to say where it does not
     yield batch_steps(a) <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: a batch takes {batch_steps(a)}"
@@ -119,8 +119,7 @@ class Agent(nn.Module):
     def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         done = torch.maximum(terminated, truncated)
-        first = (done.cumsum(0) - done == 0).float()  # 1 in each environment's first episode, which is complete
-        done[-1] = 1                                  # what is under way will not be gone on with
+        first, done[-1] = (done.cumsum(0) - done == 0).float(), 1  # the first is complete, the rest unused
         reward = self.scale_reward(reward, done)
         return_ = discounted_sum(reward, done, self.args.gamma)                             # [PG-2] G_t
         advantage = return_ - self.baseline.mean                                            # [PG-3] G_t − b
@@ -141,9 +140,11 @@ def train(args):
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         envs.begin(np.ones(args.num_envs, bool))
         rollout = []
-        while len({i for i, *_ in envs.finished}) < args.num_envs:  # until each has finished an episode
+        for _ in range((args.total_timesteps - envs.global_step) // args.num_envs):
             rollout.append(envs.step(agent.act(envs.obs)))
-        metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
+            if len({i for i, *_ in envs.finished}) == args.num_envs:  # each has finished an episode
+                metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
+                break
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
     mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
@@ -317,7 +318,7 @@ class Run:
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
         if test or save or stop:
             self.save()
-        return not stop or self.end()
+        return not stop or self.end(metrics)
     def log(self, step, scalars):
         for name, value in scalars.items():
             math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
@@ -336,12 +337,12 @@ class Run:
                 os.fsync(each.fileno())
         self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
         os.replace(file.name, self.path)
-    def end(self):
+    def end(self, metrics):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
-        print(f"watch it with: {self.command.replace('--resume', '--evaluate')} --capture-video")
+        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
 
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}

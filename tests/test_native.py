@@ -1,5 +1,7 @@
 """native_mujoco.py gives what Gymnasium's SyncVectorEnv gives, to the bit: that is the oracle of every number here."""
 import copy
+import ctypes.util
+import os
 
 import gymnasium as gym
 import mujoco
@@ -187,29 +189,13 @@ def test_what_is_given_out_is_the_users():
     assert np.array_equal(env.reset(options={"reset_mask": some})[0][0], first)
 
 
-@pytest.mark.parametrize("name", ["a2c", "td3"])
-def test_the_scripts_see_no_difference(name, monkeypatch):
-    module = load(name)
-    args = module.Args(env_id="Hopper-v5", device="cpu", seed=5)
-    synchronous = module.Environments(args, 4, 0)
-    monkeypatch.setattr(module.gym.vector, "SyncVectorEnv",
-                        lambda env_fns, autoreset_mode: make("Hopper", len(env_fns), autoreset_mode))
-    ours, resumed = module.Environments(args, 4, 0), module.Environments(args, 4, 0)
-    assert isinstance(ours.envs, gym.vector.VectorEnv) and not isinstance(ours.envs, type(synchronous.envs))
-    torch.manual_seed(0)
-    for t in range(150):
-        action = torch.rand(4, 3) * 2 - 1
-        pairs = zip(synchronous.step(action), ours.step(action), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs), t
-    assert synchronous.finished == ours.finished and len(ours.finished) > 8
-    resumed.load_state_dict(ours.state_dict())
-    assert torch.equal(resumed.obs, ours.obs) and torch.equal(resumed.step(action).reward, ours.step(action).reward)
-
-
 @pytest.mark.parametrize("task, num_envs", [("Ant", 1), ("Hopper", 2)])  # each Ant of Gymnasium's has its own camera
 def test_render_equals_gymnasium(task, num_envs):
-    if not load("a2c").can_render(f"{task}-v5"):
-        pytest.skip("no rendering on this machine")
+    os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
+    try:
+        make(task, 1, "Disabled", render_mode="rgb_array").render()
+    except Exception as error:
+        pytest.skip(f"no rendering on this machine: {error}")
     frames = []
     for each in oracle, make:
         env = each(task, num_envs, "Disabled", render_mode="rgb_array", width=64, height=48)
