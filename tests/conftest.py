@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nursery import Nursery
 
 ROOT = Path(__file__).resolve().parents[1]
 ON_POLICY = [name for name in ("reinforce", "a2c", "ppo_continuous") if (ROOT / f"{name}.py").exists()]
@@ -62,8 +63,8 @@ def evaluations(folder):
     return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows]
 
 
-def checkpoint(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)
+def checkpoint(folder, name="checkpoint.pt"):
+    return torch.load(folder / name, weights_only=True)
 
 
 def flatten(value, name=""):
@@ -85,3 +86,26 @@ def assert_same_run(a, b):
     for name in left.keys() - timed:
         same = torch.equal(left[name], right[name]) if torch.is_tensor(left[name]) else left[name] == right[name]
         assert same, f"{name} differs"
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    started = Nursery()
+    yield started
+    started.process.stdin.close()
+    started.process.wait()
+
+
+@pytest.fixture(scope="session")
+def whole(nursery, tmp_path_factory):
+    """The folder of an undisturbed run with these options, made once."""
+    made, here = {}, tmp_path_factory.mktemp("whole")
+
+    def folder(script, *options):
+        if (script, *options) not in made:
+            path = here / f"{script}{len(made)}"
+            child = nursery.start(ROOT / f"{script}.py", *options, "--run-dir", path, cwd=here)
+            assert child.wait() == 0, child.stderr
+            made[script, *options] = path
+        return made[script, *options]
+    return folder
