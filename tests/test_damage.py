@@ -226,7 +226,7 @@ class Malice:
 def test_malicious_pickle(script, case, nursery, tmp_path, killed, whole):
     """Refused, and nothing of it executed: also where its checksum is right, and where it hides in a real one."""
     folder, trap = killed(script, tmp_path / "run"), tmp_path / "executed"
-    content = pickle.dumps(Malice(trap))
+    content = pickle.dumps(Malice(trap), protocol=2)
     if case == "in a checkpoint":
         hidden = checkpoint(folder) | {"more": Malice(trap)}
         torch.save(hidden, folder / LATEST)

@@ -47,7 +47,7 @@ def torment(nursery, script, vectorization, tmp_path, whole, kills, seed):
             status = child.wait()
             ended = status == 0
             allowed = {0} | {-KILL if number == KILL else 128 + number for number in blow}
-            if not running or "stopped after" in child.stdout:  # Python has no handlers yet, or no longer
+            if not running or "saved step" in child.stdout:  # Python has no handlers yet, or no longer
                 allowed |= {-number for number in blow}
             assert status in allowed, (blow, moment, child.stderr)
             assert KILL in blow or not running or "Traceback" not in child.stderr, child.stderr
@@ -84,7 +84,7 @@ def test_a_request_to_stop_is_granted(script, number, vectorization, nursery, tm
     status = child.wait()
     assert status in (128 + number, -number) and "Traceback" not in child.stderr, child.stderr
     step = checkpoint(tmp_path / "run")["step"]
-    assert f"stopped after {step} steps" in child.stdout and "resume with: python" in child.stdout
+    assert f"saved step {step}; resume with: python" in child.stdout
     assert not child.orphans()
 
 
@@ -137,7 +137,7 @@ def test_disk_full(script, file, disk, nursery, whole):
 
 def test_file_size_limit(script, nursery, tmp_path, whole):
     child = start_and_wait(nursery, script, tmp_path / "run")
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (100, 100))
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (5000, 5000))  # enough for what it says on stderr, a file here too
     said = complaint(child)
     assert "File too large" in said and "run" in said
     finish(nursery, script, tmp_path / "run", whole(script, *options_of(script)))
@@ -218,7 +218,7 @@ def test_task_diverges(script, case, nursery, tmp_path, whole):
     finish(nursery, script, tmp_path / "run", whole(script, *options_of(script)))
 
 
-POISON = {  # what Agent.learn, called for the {n}th time, does besides
+POISON = {  # what Agent.learn, from the {n}th time on, does besides
     "loss": "metrics['losses/more'] = torch.tensor({number})",
     "weight": "next(self.actor.parameters()).data.view(-1)[0] = {number}",
     "action": "self.act = lambda obs: torch.full((len(obs), 2), {number})",
@@ -228,7 +228,7 @@ learn_, count = Agent.learn, []
 def learn(self, *batch):
     metrics = learn_(self, *batch)
     count.append(1)
-    if len(count) == {n}:
+    if len(count) >= {n}:
         {poison}
     return metrics
 Agent.learn = learn
@@ -239,13 +239,13 @@ Agent.learn = learn
 @one_in_turn(*(f"{what} {number}" for what in POISON for number in ("nan", "inf")))
 def test_script_diverges(script, case, nursery, tmp_path, whole):
     what, number = case.split()
-    options, n = options_of(script), 200 if script in OFF_POLICY else 4
+    options, n = [*options_of(script), "--total-timesteps", 1100], 200 if script in OFF_POLICY else 4
     code = DOCTOR.format(n=n, poison=POISON[what].format(number=f"float('{number}')"))
     said = complaint(nursery.start(doctored(script, tmp_path, code), *options, "--run-dir", "run", cwd=tmp_path))
     assert what in said
     step = int(re.search(r"step (\d+)", said)[1])
-    if script in OFF_POLICY:
-        assert 399 <= step <= 500  # poisoned at 400, checked at the latest before the next checkpoint
+    if script in OFF_POLICY:  # poisoned at 400; losses are looked at when they are logged, weights before each save
+        assert 399 <= step <= (1000 if what == "loss" else 500)
     state = checkpoint(tmp_path / "run")
     assert state["step"] <= step and all(torch_finite(tensor) for tensor in state["agent"].values())
     finish(nursery, script, tmp_path / "run", whole(script, *options))
@@ -274,8 +274,11 @@ def test_task_cannot_be_made(script, case, vectorization, nursery, tmp_path):
     """The first is made to look at it, the third is one of those that train."""
     options = options_of(script, num_envs=4, vectorization=vectorization)
     child = nursery.start(path_of(script), *options, "--run-dir", "run", cwd=tmp_path, TOY_FAULT=f"make nan {case}")
-    said = complaint(child, status=2 if case == 1 else 1)
-    assert "toy_envs:Walk-v0" in said and "broken in make" in said
+    if case == 1 or vectorization == "sync":
+        said = complaint(child, status=2 if case == 1 else 1)
+        assert "toy_envs:Walk-v0" in said and "broken in make" in said
+    else:  # multiprocessing prints a traceback for each of the workers
+        assert child.wait() == 1 and f"{script}.py: toy_envs:Walk-v0" in child.stderr
     assert not child.orphans() and not list(tmp_path.iterdir())
 
 
