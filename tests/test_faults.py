@@ -72,6 +72,17 @@ def test_killed_and_resumed_many_times(script, vectorization, seed, nursery, tmp
     record("kills", script, vectorization=vectorization, lost=0, kills=[[*key, n] for key, n in sorted(count.items())])
 
 
+@one_in_turn(("sync", "async"), ("async", "sync"))
+def test_resumed_with_other_vectorization(script, case, nursery, tmp_path, whole):
+    before, after = (options_of(script, num_envs=2, vectorization=vectorization) for vectorization in case)
+    child = start_and_wait(nursery, script, tmp_path / "run", options=before)
+    child.kill(KILL)
+    child.wait()
+    child = nursery.start(path_of(script), "--resume", "run", "--vectorization", case[1], cwd=tmp_path)
+    assert child.wait() == 0, child.stderr
+    assert_same_run(whole(script, *after), tmp_path / "run")
+
+
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 @pytest.mark.parametrize("number", [INT, TERM], ids=["INT", "TERM"])
 def test_a_request_to_stop_is_granted(script, number, vectorization, nursery, tmp_path):
@@ -137,7 +148,7 @@ def test_disk_full(script, file, disk, nursery, whole):
 
 def test_file_size_limit(script, nursery, tmp_path, whole):
     child = start_and_wait(nursery, script, tmp_path / "run")
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (5000, 5000))  # enough for what it says on stderr, a file here too
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (5000, 5000))  # leaves room for stderr, a file here too
     said = complaint(child)
     assert "File too large" in said and "run" in said
     finish(nursery, script, tmp_path / "run", whole(script, *options_of(script)))
