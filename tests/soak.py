@@ -72,10 +72,10 @@ def main():
         slope, error = growth(hours, memory)
         steps = int((args.folder / script / "episodes.csv").read_text().splitlines()[-1].split(",")[0])
         record("soak", script, hours=round(hours[-1], 3), steps=steps, memory_mb=round(memory[-1], 1),
-               mb_per_hour=round(slope, 2), standard_error=round(error, 2), open_files=[int(files[0]), int(files[-1])],
-               checkpoint_kb=[round(size[size > 0][0], 1), round(size[-1], 1)])
+               mb_per_hour=round(slope, 2), standard_error=round(error, 2), open_files=int(files.max()),
+               checkpoint_kb=round(size.max(), 1))
         print(f"{script}: {steps:,} steps in {hours[-1]:.2f} h, memory {memory[-1]:.0f} MB, {slope:+.2f} ± {error:.2f} "
-              f"MB/h, open files {files[0]:.0f} → {files[-1]:.0f}, checkpoint {size[-1]:.0f} kB")
+              f"MB/h, at most {files.max():.0f} open files, f"checkpoint {size.max():.0f} kB")
         axes.plot(hours, memory, label=f"{script}: {slope:+.1f} MB/h")
     axes.set(xlabel="hours", ylabel="memory, MB", ylim=(0, None))
     axes.legend()

@@ -110,9 +110,9 @@ def check_in_process(script, lines, tmp_path, monkeypatch, capsys):
         right = re.fullmatch(rf"{script}.py: .*({pattern}).*\n", err) and "---" not in err
         if (status, out) != (2, "") or not right:
             wrong.append((*options, pattern, status, out, err))
+    record("bad lines", script, tried=len(lines), wrong=len(wrong))
     assert not wrong, "\n".join(map(str, wrong))
     assert sorted(tmp_path.rglob("*")) == before
-    record("bad lines", script, tried=len(lines))
 
 
 def test_bad_lines(script, tmp_path, monkeypatch, capsys):
@@ -160,7 +160,7 @@ def test_options_of_a_run_are_fixed(script, tmp_path, monkeypatch, capsys, whole
 def test_spaces_that_cannot_be(script, case, nursery, tmp_path):
     said = complaint(nursery.start(path_of(script), "--env-id", f"toy_envs:{case}-v0", cwd=tmp_path), status=2)
     assert f"--env-id toy_envs:{case}-v0" in said and "Box" in said and not list(tmp_path.iterdir())
-    record("bad lines", script, tried=1)
+    record("bad lines", script, tried=1, wrong=0)
 
 
 @one_in_turn(*(line for line, _ in BAD[:-3:2]), "--gamma 2", "--seed x", "--num-envs 0")

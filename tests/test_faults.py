@@ -22,10 +22,10 @@ BLOWS = [(KILL,), (KILL,), (TERM,), (INT,), (INT, INT), (TERM, TERM), (INT, TERM
 MOMENTS = ["start", "any", "any", "writing", "writing"]
 
 
-def torment(nursery, script, vectorization, tmp_path, whole, kills, seed):
+def torment(nursery, script, vectorization, tmp_path, whole, kills, seed, count):
     """Starts, kills and resumes runs until `kills` blows have met one alive; counts them by signals and moment."""
     options, rng = options_of(script, num_envs=2, vectorization=vectorization), random.Random(f"{script} {seed}")
-    whole, count, seconds = whole(script, *options), collections.Counter(), 1.5
+    whole, seconds = whole(script, *options), 1.5
     while count.total() < kills:
         folder = tmp_path / f"killed{count.total()}"
         ended = False
@@ -56,20 +56,23 @@ def torment(nursery, script, vectorization, tmp_path, whole, kills, seed):
                 count["+".join(signal.Signals(number).name for number in blow), moment] += 1
             seconds = max(0.5, time.monotonic() - began) if ended else seconds
         finish(nursery, script, folder, whole, options)
-    return count
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_killed_and_resumed(script, vectorization, nursery, tmp_path, whole):
-    torment(nursery, script, vectorization, tmp_path, whole, kills=2, seed=0)
+    torment(nursery, script, vectorization, tmp_path, whole, kills=2, seed=0, count=collections.Counter())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_killed_and_resumed_many_times(script, vectorization, seed, nursery, tmp_path, whole):
-    count = torment(nursery, script, vectorization, tmp_path, whole, kills=10, seed=seed)
-    record("kills", script, vectorization=vectorization, lost=0, kills=[[*key, n] for key, n in sorted(count.items())])
+    count, lost = collections.Counter(), 1
+    try:
+        torment(nursery, script, vectorization, tmp_path, whole, 10, seed, count)
+        lost = 0
+    finally:
+        record("kills", script, vectorization=vectorization, lost=lost, kills=[[*key, n] for key, n in count.items()])
 
 
 @one_in_turn(("sync", "async"), ("async", "sync"))
