@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+DAMAGE = "nothing lost", "the previous checkpoint took over", "refused in one line"
 PAGE = """# What the scripts survive
 
 Made by `python tests/robustness.py` from what tests and a soak recorded, between {first} and {last}, on Linux.
@@ -79,21 +80,19 @@ def page(entries):
 
     def damage(of):
         count = collections.Counter(entry["what"] for entry in of)
-        return [len(of), count["nothing lost"], count["the previous checkpoint took over"], count["refused in one line"]]
+        return [len(of), *(count[what] for what in DAMAGE)]
 
     soak = ["| script | hours | steps | memory, MB | growth, MB/h | open files | checkpoint, kB |",
             "|---|--:|--:|--:|--:|--:|--:|"]
     for script, of in by["soak"].items():
-        for e in of:
-            soak.append(f"| {script} | {e['hours']:.2f} | {e['steps']:,} | {e['memory_mb']:.0f} | {e['mb_per_hour']:.2f}"
-                        f" ± {e['standard_error']:.2f} | {e['open_files']} | {e['checkpoint_kb']:.0f} |")
+        soak += ["| {} | {hours:.2f} | {steps:,} | {memory_mb:.0f} | {mb_per_hour:+.2f} ± {standard_error:.2f} | "
+                 "{open_files} | {checkpoint_kb:.0f} |".format(script, **entry) for entry in of]
     dates = [entry["date"] for entry in entries]
     return PAGE.format(
         first=min(dates), last=max(dates), soak="\n".join(soak) + "\n\n![memory over time](images/soak.png)",
         kills=table(["script", "kills", "SIGKILL", "SIGTERM", "SIGINT", "two signals", "while starting", "resuming",
                      "writing a checkpoint", "runs lost"], [[s, *kills(of)] for s, of in by["kills"].items()]),
-        damage=table(["script", "files damaged", "nothing lost", "the checkpoint before took over",
-                      "refused in one line"], [[s, *damage(of)] for s, of in by["damage"].items()]),
+        damage=table(["script", "files damaged", *DAMAGE], [[s, *damage(of)] for s, of in by["damage"].items()]),
         lines=table(["script", "tried", "answered wrongly"],
                     [[s, sum(e["tried"] for e in of), sum(e["wrong"] for e in of)]
                      for s, of in by["bad lines"].items()]))
