@@ -43,7 +43,7 @@ class Child:
     def wait(self, timeout=120):
         if self.status is None:
             if not self.ended(timeout):
-                os.killpg(self.pid, signal.SIGKILL)
+                self.kill(signal.SIGKILL, group=True)
                 raise TimeoutError(f"still running after {timeout} s\n{self.stdout}\n{self.stderr}")
             self.status = self.nursery.ask(self.pid)
             os.close(self.end)
@@ -51,7 +51,7 @@ class Child:
 
     def kill(self, number, group=False):
         if self.status is None:  # even where it has ended nobody else has its number: nobody has waited for it
-            (os.killpg if group else os.kill)(self.pid, number)
+            (os.killpg if group and os.getpgid(self.pid) == self.pid else os.kill)(self.pid, number)  # from setsid on
 
     @property
     def stdout(self):
