@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import OFF_POLICY, ROOT, assert_same_run, checkpoint, command, environment
-from hostile import complaint, doctored, finish, go_on, one_in_turn, options_of, path_of, start_and_wait, wait_for
+from hostile import complaint, doctored, finish, go_on, one_in_turn, one_of_each, options_of, path_of, start_and_wait, wait_for
 from robustness import record
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
@@ -86,6 +86,7 @@ def test_resumed_with_other_vectorization(script, case, nursery, tmp_path, whole
     assert_same_run(whole(script, *after), tmp_path / "run")
 
 
+@one_of_each
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 @pytest.mark.parametrize("number", [INT, TERM], ids=["INT", "TERM"])
 def test_a_request_to_stop_is_granted(script, number, vectorization, nursery, tmp_path):
@@ -103,6 +104,7 @@ def test_a_request_to_stop_is_granted(script, number, vectorization, nursery, tm
 
 
 # two processes, disks, clocks
+@one_of_each
 def test_two_processes_on_one_folder(script, nursery, tmp_path, whole):
     first = start_and_wait(nursery, script, tmp_path / "run")
     config = (tmp_path / "run" / "config.json").read_bytes()
@@ -132,6 +134,7 @@ def disk(tmp_path):
     holder.communicate("")
 
 
+@one_of_each
 @pytest.mark.parametrize("file", ["config.json", "checkpoint.pt"])
 def test_disk_full(script, file, disk, nursery, whole):
     child = start_and_wait(nursery, script, disk.folder / "run", file=file, namespace=disk.namespace)
@@ -149,6 +152,7 @@ def test_disk_full(script, file, disk, nursery, whole):
     assert_same_run(whole(script, *options_of(script)), disk.seen / "run")
 
 
+@one_of_each
 def test_file_size_limit(script, nursery, tmp_path, whole):
     child = start_and_wait(nursery, script, tmp_path / "run")
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (5000, 5000))  # leaves room for stderr, a file here too
@@ -164,6 +168,7 @@ def immutable(folder, on):
         pytest.skip("root writes everywhere, and chattr is refused here")
 
 
+@one_of_each
 def test_folder_becomes_read_only(script, nursery, tmp_path, whole):
     child = start_and_wait(nursery, script, tmp_path / "run")
     immutable(tmp_path / "run", True)
@@ -177,6 +182,7 @@ def test_folder_becomes_read_only(script, nursery, tmp_path, whole):
     finish(nursery, script, tmp_path / "run", whole(script, *options_of(script)))
 
 
+@one_of_each
 def test_read_only_disk(script, disk, nursery):
     child = start_and_wait(nursery, script, disk.folder / "run", namespace=disk.namespace)
     child.kill(KILL)
@@ -187,6 +193,7 @@ def test_read_only_disk(script, disk, nursery):
         assert "Read-only file system" in said and how[-1] in said
 
 
+@one_of_each
 def test_unwritable_parent(script, nursery, tmp_path):
     (tmp_path / "file").write_text("")
     for folder, cause in ("file/run", "Not a directory"), ("/proc/run", "No such file or directory"):
@@ -195,6 +202,7 @@ def test_unwritable_parent(script, nursery, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@one_of_each
 def test_folder_deleted(script, nursery, tmp_path):
     child = start_and_wait(nursery, script, tmp_path / "run")
     while (tmp_path / "run").exists():
@@ -209,6 +217,7 @@ time.time = lambda: now() + 86400 * (int(5 * time.perf_counter()) % 3 - 1)  # ev
 """
 
 
+@one_of_each
 def test_clock_jumps(script, tmp_path, whole):
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
     paths = environment() | {"PYTHONPATH": f"{tmp_path}:{ROOT / 'tests'}"}
@@ -296,6 +305,7 @@ def test_task_cannot_be_made(script, case, vectorization, nursery, tmp_path):
     assert not child.orphans() and not list(tmp_path.iterdir())
 
 
+@one_of_each
 def test_worker_killed(script, nursery, tmp_path, whole):
     options = options_of(script, num_envs=3, vectorization="async")
     child = start_and_wait(nursery, script, tmp_path / "run", options=options)
