@@ -25,7 +25,7 @@ def one_in_turn(*cases, scripts=SCRIPTS):
         for i, case in enumerate(cases) for j, script in enumerate(scripts)])
 
 
-one_of_each = pytest.mark.parametrize("script", [  # of the on-policy and of the off-policy ones; all where slow tests run
+one_of_each = pytest.mark.parametrize("script", [  # family; all of them where slow tests run
     pytest.param(script, marks=[] if script in ("ppo_continuous", "td3") else pytest.mark.slow) for script in SCRIPTS])
 
 

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 from conftest import OFF_POLICY, ROOT, assert_same_run, checkpoint, command, environment
-from hostile import complaint, doctored, finish, go_on, one_in_turn, one_of_each, options_of, path_of, start_and_wait, wait_for
+from hostile import (
+    complaint,
+    doctored,
+    finish,
+    go_on,
+    one_in_turn,
+    one_of_each,
+    options_of,
+    path_of,
+    start_and_wait,
+    wait_for,
+)
 from robustness import record
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
