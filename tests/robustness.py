@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DAMAGE = "nothing lost", "the previous checkpoint took over", "refused in one line"
 PAGE = """# What the scripts survive
 
-Made by `python tests/robustness.py` from what tests and a soak recorded, between {first} and {last}, on Linux.
+Made by `python tests/robustness.py` from what tests and a soak recorded, {first} to {last}, on Linux.
 
 ## Killed and resumed
 
@@ -73,7 +73,7 @@ def page(entries):
     def kills(of):
         blows = [blow for entry in of for blow in entry["kills"]]
         signals = ([n for signal, _, n in blows if signal == one] for one in ("SIGKILL", "SIGTERM", "SIGINT"))
-        moments = ([n for _, at, n in blows if at == one] for one in ("starting", "resuming", "writing"))
+        moments = ([n for _, at, n in blows if at == one] for one in ("starting", "resuming", "writing", "any"))
         two = [n for signal, _, n in blows if "+" in signal]
         groups = [[n for *_, n in blows], *signals, two, *moments]
         return [*map(sum, groups), sum(entry["lost"] for entry in of)]
@@ -89,9 +89,10 @@ def page(entries):
                  "{open_files} | {checkpoint_kb:.0f} |".format(script, **entry) for entry in of]
     dates = [entry["date"] for entry in entries]
     return PAGE.format(
-        first=min(dates), last=max(dates), soak="\n".join(soak) + "\n\n![memory over time](images/soak.png)",
+        first=min(dates), last=max(dates),
+        soak="\n".join(soak) + "\n\n![memory over time](images/soak.png)" if by["soak"] else "None is recorded yet.",
         kills=table(["script", "kills", "SIGKILL", "SIGTERM", "SIGINT", "two signals", "while starting", "resuming",
-                     "writing a checkpoint", "runs lost"], [[s, *kills(of)] for s, of in by["kills"].items()]),
+                     "writing a checkpoint", "at any moment", "runs lost"], [[s, *kills(of)] for s, of in by["kills"].items()]),
         damage=table(["script", "files damaged", *DAMAGE], [[s, *damage(of)] for s, of in by["damage"].items()]),
         lines=table(["script", "tried", "answered wrongly"],
                     [[s, sum(e["tried"] for e in of), sum(e["wrong"] for e in of)]
