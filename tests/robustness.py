@@ -92,7 +92,8 @@ def page(entries):
         first=min(dates), last=max(dates),
         soak="\n".join(soak) + "\n\n![memory over time](images/soak.png)" if by["soak"] else "None is recorded yet.",
         kills=table(["script", "kills", "SIGKILL", "SIGTERM", "SIGINT", "two signals", "while starting", "resuming",
-                     "writing a checkpoint", "at any moment", "runs lost"], [[s, *kills(of)] for s, of in by["kills"].items()]),
+                     "writing a checkpoint", "at any moment", "runs lost"],
+                    [[s, *kills(of)] for s, of in by["kills"].items()]),
         damage=table(["script", "files damaged", *DAMAGE], [[s, *damage(of)] for s, of in by["damage"].items()]),
         lines=table(["script", "tried", "answered wrongly"],
                     [[s, sum(e["tried"] for e in of), sum(e["wrong"] for e in of)]
