@@ -43,7 +43,7 @@ class Args:
     max_grad_norm: float = 0.5  # bound of the gradient's norm
 
 def batch_steps(a):  # environment steps of a batch
-    return a.num_envs
+    return max(a.num_envs, gym.spec(a.env_id.split(":")[-1]).max_episode_steps or 1)  # or more: whole episodes
 
 def checks(a):  # what must hold, and what to say where it does not
     yield batch_steps(a) <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: a batch takes {batch_steps(a)}"

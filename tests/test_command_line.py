@@ -68,8 +68,8 @@ BAD = [  # options, a pattern for the line
     ("--track", "--track: needs wandb; pip install wandb"),
 ]
 BAD_OF = {
-    "reinforce": [("--num-envs 8 --total-timesteps 7999", "--total-timesteps 7999.*8000"),
-                  ("--env-id Pendulum-v1 --num-envs 4 --total-timesteps 799", "--total-timesteps 799.*800")],
+    "reinforce": [("--num-envs 8 --total-timesteps 999", "--total-timesteps 999.*1000"),
+                  ("--env-id Pendulum-v1 --num-envs 4 --total-timesteps 199", "--total-timesteps 199.*200")],
     "a2c": [("--num-envs 8 --num-steps 200 --total-timesteps 1599", "--total-timesteps 1599.*1600"),
             ("--total-timesteps 1", "--total-timesteps 1:")],
     "ppo_continuous": [("--num-envs 8 --num-steps 200 --total-timesteps 1599", "--total-timesteps 1599.*1600"),
@@ -79,8 +79,8 @@ BAD_OF = {
 }
 for name in OFF_POLICY:
     BAD_OF[name] = [
-        ("--batch-size 100 --buffer-size 50", "--buffer-size 50: must be at least --batch-size 100"),
-        ("--num-envs 100 --buffer-size 50 --batch-size 9", "--buffer-size 50: must be at least .*--num-envs 100"),
+        ("--batch-size 100 --buffer-size 50", "--batch-size 100: more than --buffer-size 50"),
+        ("--num-envs 100 --buffer-size 50 --batch-size 9", "--num-envs 100: more than memory"),
         ("--learning-starts 1000 --total-timesteps 1000", "--learning-starts 1000"),
         ("--learning-starts 2000 --total-timesteps 1000", "--learning-starts 2000"),
         ("--num-envs 2000 --total-timesteps 1000 --learning-starts 0", "--num-envs 2000|--total-timesteps 1000"),

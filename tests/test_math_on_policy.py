@@ -515,8 +515,8 @@ def test_learning_rate_falls_linearly_to_zero(name, anneal_lr, monkeypatch, tmp_
 
 @anywhere
 def test_a_run_too_short_for_one_batch_is_refused(name):
-    """A batch: num_steps of each of 4 environments; for REINFORCE episodes of Pendulum, 200 steps each."""
-    module, least = load(name), 4 * (200 if name == "reinforce" else 32)
+    """A batch: num_steps of each of 4 environments; for REINFORCE at least an episode of Pendulum, 200 steps."""
+    module, least = load(name), 200 if name == "reinforce" else 4 * 32
     for total, enough in ((least - 1, False), (least, True)):
         args = options(module, env_id="Pendulum-v1", num_envs=4, num_steps=32, total_timesteps=total)
         assert all(holds for holds, _ in module.checks(args)) == enough

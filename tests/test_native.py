@@ -7,7 +7,6 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
-import torch
 from conftest import load
 
 native = load("native_mujoco")
