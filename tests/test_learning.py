@@ -11,7 +11,7 @@ ENOUGH = {  # options, return to reach
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_learns(script, seed, tmp_path):
     options, enough = list(ENOUGH[script][0]), ENOUGH[script][1]
     options += ["--env-id", "InvertedPendulum-v5", "--eval-frequency", "0", "--seed", seed, "--run-dir", "run"]

@@ -42,6 +42,7 @@ def test_resume_after_kill(script, tmp_path):
     assert not list((tmp_path / "killed").glob("*.tmp"))
 
 
+@pytest.mark.slow  # test_faults.py does it with toy tasks
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_resume_async_after_a_request_to_stop(script, number, status, tmp_path):
     options = [*SMALL[script], "--env-id", "InvertedPendulum-v5", "--num-envs", "2", "--vectorization", "async"]

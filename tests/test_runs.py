@@ -3,7 +3,12 @@ import json
 import shutil
 
 import pytest
-from conftest import OFF_POLICY, ROOT, SMALL, assert_same_run, checkpoint, evaluations, flatten, run
+from conftest import OFF_POLICY, ROOT, SCRIPTS, SMALL, assert_same_run, checkpoint, evaluations, flatten, run
+
+
+# by default one script of each kind: what these see is in the plumbing, which is the same text in all
+ONE_OF_EACH = pytest.mark.parametrize("script", ["a2c", "td3", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name not in ("a2c", "td3"))])
 
 
 def test_same_seed_same_bytes_and_evaluate_repeats_training(script, tmp_path):
@@ -57,6 +62,7 @@ def test_one_file_alone(script, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {f"{script}.py", "runs"}
 
 
+@ONE_OF_EACH
 def test_video(script, tmp_path):
     run(script, *SMALL[script], "--env-id", "audit_env:Audit-v0", "--run-dir", "run", cwd=tmp_path)
     plain = run(script, "--evaluate", "run", cwd=tmp_path).stdout
@@ -65,6 +71,7 @@ def test_video(script, tmp_path):
     assert b"ftyp" in video.read_bytes()[:16]
 
 
+@ONE_OF_EACH
 def test_track_starts_wandb(script, tmp_path):
     """With a stand-in for the package, that writes down what it is called with."""
     (tmp_path / "wandb.py").write_text("import json\ndef init(**kw): json.dump(kw, open('said', 'w'), default=str)\n")
