@@ -75,7 +75,7 @@ def main():
                mb_per_hour=round(slope, 2), standard_error=round(error, 2), open_files=int(files.max()),
                checkpoint_kb=round(size.max(), 1))
         print(f"{script}: {steps:,} steps in {hours[-1]:.2f} h, memory {memory[-1]:.0f} MB, {slope:+.2f} ± {error:.2f} "
-              f"MB/h, at most {files.max():.0f} open files, checkpoint of {size.max():.0f} kB")
+              f"MB/h, at most {files.max():.0f} open files, checkpoint {size.max():.0f} kB")
         axes.plot(hours, memory, label=f"{script}: {slope:+.1f} MB/h")
     axes.set(xlabel="hours", ylabel="memory, MB", ylim=(0, None))
     axes.legend()
