@@ -23,6 +23,7 @@ def test_same_seed_same_bytes_and_evaluate_repeats_training(script, tmp_path):
     assert f"return {last['return_mean']} ± {last['return_std']}, length {last['episode_length_mean']}" in said
 
 
+@ONE_OF_EACH
 def test_vectorization_changes_no_bit(script, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"]
     run(script, *options, "--vectorization", "native", "--run-dir", "native", cwd=tmp_path)
