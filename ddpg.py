@@ -394,7 +394,7 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
         env.reset()
     with blame("--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 2):
         assert not args.capture_video or env.render() is not None
-    spaces = env.observation_space, env.action_space
+    args.env_id, spaces = re.sub("[^:]+$", env.spec.id, args.env_id), (env.observation_space, env.action_space)
     devices = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda"] * torch.cuda.is_available()]
     args.device = devices[-1] if args.device == "auto" else args.device
     name = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"

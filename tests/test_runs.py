@@ -3,7 +3,7 @@ import json
 import shutil
 
 import pytest
-from conftest import OFF_POLICY, ROOT, SCRIPTS, SMALL, assert_same_run, checkpoint, evaluations, flatten, run
+from conftest import OFF_POLICY, ROOT, SCRIPTS, SMALL, assert_same_run, checkpoint, evaluations, flatten, load, run
 
 
 # by default one script of each kind: what these see is in the plumbing, which is the same text in all
@@ -89,3 +89,9 @@ def test_num_envs_does_not_change_the_number_of_steps(script, num_envs, tmp_path
     run(script, *SMALL[script], "--env-id", "Pendulum-v1", "--num-envs", num_envs, "--run-dir", "run", cwd=tmp_path)
     total = int(SMALL[script][SMALL[script].index("--total-timesteps") + 1])
     assert int(evaluations(tmp_path / "run")[-1]["global_step"]) == total
+
+
+def test_a_task_without_version_is_the_newest_and_named_so(script, monkeypatch):
+    monkeypatch.setattr("sys.argv", [script, "--env-id", "Pendulum", "--total-timesteps", "20000"])
+    args = load(script).parse_args()
+    assert args.env_id == "Pendulum-v1" and args.run_dir.name.startswith("Pendulum-v1__")
