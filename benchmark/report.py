@@ -8,15 +8,19 @@ import csv
 import dataclasses
 import itertools
 import math
+import statistics
 import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
 from common import HERE, PUBLISHED, bootstrap, groups, iqm, optimality_gap, read, reference
+from speed import CELLS, ENV, LIMITS, NUM_ENVS, rate, read_speed
 
 NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
-MARKS = "<!-- results -->\n", "<!-- end -->"
+MARKS = "<!-- {} -->\n", "<!-- end -->"
+ENOUGH_RETURN = 3000  # of HalfCheetah-v5, the time to which is told
+PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone"}
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
 TEXT = """# Benchmark
 
@@ -56,12 +60,17 @@ Of training and evaluations together, for a run with one thread; other runs may 
 
 {times}
 
-## Tools
+Seconds until an evaluation on {env} first reached a return of {aim:,}, evaluations included, with default
+options: the median over seeds. Evaluations come every 50,000 steps. *Not reached*: by too few seeds; –: no run.
+
+{reaching}
+
+{speed}## Tools
 
 ```bash
 pip install -r benchmark/requirements.txt
 python benchmark/run.py --scripts td3 ppo_continuous --tasks Hopper-v5 Ant-v5 --seeds 1 2 3 --workers 2 --collect
-python benchmark/report.py
+python benchmark/speed.py && python benchmark/report.py
 python benchmark/compare.py benchmark/results/td3-<version> runs/benchmark/td3-<other version>
 python benchmark/tune.py --script a2c --space learning-rate=1e-4..1e-2 num-steps=16,32,64 --tasks Hopper-v5
 ```
@@ -69,7 +78,8 @@ python benchmark/tune.py --script a2c --space learning-rate=1e-4..1e-2 num-steps
 `run.py` skips what has finished, resumes what has not, and never mixes versions of a script or of its packages. With
 `--ray ADDRESS` the same runs are tasks of a Ray cluster; where `--root` lies on storage that its nodes share, the runs
 of a lost node go on elsewhere, from their checkpoints. `compare.py` says whether B is worse than A, with a false-alarm
-rate of 5 %; `tune.py` searches options, and validates what it found on other tasks and seeds. `--help` says the rest.
+rate of 5 %; `tune.py` searches options, and validates what it found on other tasks and seeds; `speed.py` times the
+scripts against others, and wants a machine with nothing else to do. `--help` says the rest.
 
 ## Learning curves
 
@@ -77,6 +87,37 @@ rate of 5 %; `tune.py` searches options, and validates what it found on other ta
 curves of TD3's author, on the v1 tasks. Dashed: other options than the default.
 
 {figures}
+"""
+SPEED = """## Speed
+
+{about}
+
+{table}
+
+Steps of the environment per second on {env}, at the same work on all sides: networks, batches, updates a step,
+normalisation, threads. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
+Medians over the rounds; the ratio is the median of the ratios round by round, in brackets the least and the greatest.
+*At least* is what we ask of ourselves. *Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv and eager
+PyTorch, never optimised.
+
+"""
+LIMIT = """### Limits
+
+*Environment* is `native_mujoco.py` alone with random actions, *update* `Agent.learn` alone, both at once the limit of a
+script that does one after the other. FLOPs are those of the update's matrix products for one environment step, the peak
+that of the fastest float32 matrix product here; their quotient is the limit that arithmetic sets.
+
+{table}
+
+"""
+SCALING = """### More environments
+
+Steps per second with default options but for `--num-envs`: `native_mujoco.py` (native), and Gymnasium's SyncVectorEnv
+(sync). td3.py makes as many updates as steps, whatever the number of environments; ppo_continuous.py keeps 32
+minibatches, which grow with it.
+
+{table}
+
 """
 
 
@@ -245,6 +286,98 @@ def time_table(cells):
     return markdown("script | task | minutes a run | steps/s | processor, device", "llrrl", rows)
 
 
+def reaching_table(cells):
+    rows, runs = [], newest(cells)
+    for script in NAMES:
+        found = runs.get((script, "default", ENV), [])
+        seconds = [next((float(row["wall_seconds"]) for row in run.rows if float(row["return_mean"]) >= ENOUGH_RETURN),
+                        math.inf) for run in found]
+        middle = statistics.median(seconds) if seconds else None
+        rows.append([script, len(found), "–" if middle is None else "not reached" if middle == math.inf else
+                     f"{middle:,.0f}"])
+    return markdown("script | seeds | seconds", "lrr", rows)
+
+
+# ── speed ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def middle(record, of):  # the median over the rounds
+    return statistics.median(map(of, record["rounds"]))
+
+
+def ratios(record, a, b):
+    return [rate(sides[a]) / rate(sides[b]) for sides in record["rounds"]]
+
+
+def ran(record, *sides):
+    return record and all(each.get(side) for each in record["rounds"] for side in sides)
+
+
+def speed_table(speed):
+    rows = []
+    for name, cell in CELLS.items():
+        records = [speed.get((name, device)) for device in ("cpu", "cuda")]
+        for side, floor in cell.sides.items():
+            if side not in PEERS or side in LIMITS and not floor or not any(records):
+                continue
+            row = [f"{cell.script}.py, {cell.title}", PEERS[side]]
+            asked = f"{floor:.1f}" if floor else "–"
+            for record in records:
+                if not ran(record, "ours", side):
+                    row.append("not run")
+                    continue
+                found = ratios(record, "ours", side)
+                ours, theirs = (middle(record, lambda sides, one=one: rate(sides[one])) for one in ("ours", side))
+                row.append(f"{ours:,.0f} / {theirs:,.0f} = {statistics.median(found):.2f} "
+                           f"[{min(found):.2f}, {max(found):.2f}]")
+                asked += " (missed)" * bool(record["device"] == "cpu" and floor and statistics.median(found) < floor)
+            rows.append([*row[:3], asked, row[3]])
+    return rows and markdown("script | against | ours / theirs = ratio | at least | CUDA", "llrrr", rows)
+
+
+def limits_table(speed):
+    rows = []
+    for (name, device), record in speed.items():
+        if ran(record, "ours", *LIMITS):
+            def limit(sides):
+                return 1 / (1 / rate(sides["environment"]) + 1 / rate(sides["update"]))
+            def arithmetic(sides):
+                return rate(sides["peak"]) / sides["update"]["flops"]
+            alone = [middle(record, lambda sides, side=side: rate(sides[side])) for side in ("environment", "update")]
+            row = [f"{CELLS[name].script}.py, {CELLS[name].title}", device, *alone, middle(record, limit),
+                   middle(record, lambda sides: rate(sides["ours"]))]
+            row = [*row[:2], *(f"{x:,.0f}" for x in row[2:])]
+            row.append(f"{100 * middle(record, lambda sides: rate(sides['ours']) / limit(sides)):.0f} %")
+            if all(sides["update"]["flops"] for sides in record["rounds"]):
+                row += [f"{middle(record, lambda sides: sides['update']['flops']) / 1e6:.2f} M",
+                        f"{middle(record, lambda sides: rate(sides['peak'])) / 1e9:,.0f} G",
+                        f"{middle(record, arithmetic):,.0f}",
+                        f"{100 * middle(record, lambda sides: rate(sides['ours']) / arithmetic(sides)):.1f} %"]
+            rows.append(row + ["–"] * (11 - len(row)))
+    header = "script | device | environment, steps/s | update, steps/s | limit, steps/s | reached, steps/s | share | "
+    header += "FLOPs a step | peak, FLOP/s | limit of arithmetic, steps/s | share"
+    return rows and markdown(header, "llrrrrrrrrr", rows)
+
+
+def scaling_table(speed):
+    rows = []
+    for (name, device), record in speed.items():
+        for n in NUM_ENVS if name.endswith("-scaling") else ():
+            sides = f"native {n}", f"sync {n}"
+            rates = [middle(record, lambda each, side=side: rate(each[side])) for side in sides]
+            rows.append([f"{CELLS[name].script}.py", device, n, *(f"{x:,.0f}" for x in rates),
+                         f"{statistics.median(ratios(record, *sides)):.2f}"])
+    return rows and markdown("script | device | environments | native | sync | ratio", "llrrrr", rows)
+
+
+def about(speed):
+    """Where, when and with what it was measured."""
+    lines = dict.fromkeys("; ".join((
+        *filter(None, (record.get("accelerator"), record["processor"])), f"threads: {record['threads']}",
+        f"rounds: {len(record['rounds'])}", record["date"], ", ".join(map(" ".join, record["versions"].items()))))
+        for record in speed.values())
+    return "Measured by `python benchmark/speed.py`: " + "\n".join(f"{line}." for line in lines)
+
+
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def panel(axis, cells, task, colors, author):
@@ -315,7 +448,7 @@ def file_name(task):
 class Args:
     results: Path = HERE / "results"  # what run.py --collect made
     report: Path = HERE / "README.md"  # to write; figures go into figures/ beside it
-    readme: Path = HERE.parent / "README.md"  # its part between <!-- results --> and <!-- end --> is written too
+    readme: Path = HERE.parent / "README.md"  # its parts from <!-- results -->, <!-- speed --> to <!-- end --> too
     check: bool = False  # write nothing, compare
 
 
@@ -324,15 +457,20 @@ def main(args):
     if not cells:
         sys.exit(print(f"--results {args.results}: holds no results", file=sys.stderr) or 2)
     found, names = scores(cells), ["all", *map(file_name, sorted({key[3] for key in cells}))]
+    speed = read_speed(args.results / "speed.jsonl")
+    short, *more = (part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
+                    for part, make in ((SPEED, speed_table), (LIMIT, limits_table), (SCALING, scaling_table)))
     text = TEXT.format(enough=ENOUGH, table=final_table(cells), aggregates=aggregate_table(found),
-                       improvement=improvement_table(found), times=time_table(cells),
+                       improvement=improvement_table(found), times=time_table(cells), env=ENV, aim=ENOUGH_RETURN,
+                       reaching=reaching_table(cells), speed=short + "".join(more),
                        figures="\n".join(f"![{name}](figures/{name}.png)" for name in names))
-    before, _, rest = args.readme.read_text().partition(MARKS[0])
-    if not rest:
-        sys.exit(print(f"{args.readme}: has no {MARKS[0].strip()}", file=sys.stderr) or 2)
-    after = rest.partition(MARKS[1])[2]
-    texts = {args.report: text,
-             args.readme: f"{before}{MARKS[0]}{final_table(cells, short=True)}\n{MARKS[1]}{after}"}
+    readme = args.readme.read_text()
+    for name, part in ("results", final_table(cells, short=True) + "\n"), ("speed", short):
+        before, mark, rest = readme.partition(MARKS[0].format(name))
+        if not mark:
+            sys.exit(print(f"{args.readme}: has no {MARKS[0].format(name).strip()}", file=sys.stderr) or 2)
+        readme = f"{before}{mark}{part}{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    texts = {args.report: text, args.readme: readme}
     if args.check:
         stale = [str(path) for path, made in texts.items() if not path.exists() or path.read_text() != made]
         stale += [name for name in names if not (args.report.parent / "figures" / f"{name}.png").exists()]

@@ -5,6 +5,7 @@ milliseconds, does what its options say (how long to sleep, where to die), and n
 """
 import csv
 import itertools
+import json
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ sys.path.insert(0, str(BENCHMARK))
 import common
 import compare
 import report
+import speed
 
 STAND_IN = '''
 import json, os, signal, sys, time
@@ -293,7 +295,8 @@ def test_committed_report_is_what_the_results_make():
 @pytest.fixture
 def copy(tmp_path):
     shutil.copytree(BENCHMARK / "results", tmp_path / "results")
-    (tmp_path / "README.md").write_text("before\n<!-- results -->\nold\n<!-- end -->\nafter\n")
+    (tmp_path / "README.md").write_text("before\n<!-- results -->\nold\n<!-- end -->\nafter\n"
+                                        "<!-- speed -->\nold\n<!-- end -->\nlast\n")
     options = itertools.chain(*((f"--{name}", tmp_path / file) for name, file in (
         ("results", "results"), ("report", "report.md"), ("readme", "README.md"))))
     command = tool("report", *options)
@@ -306,7 +309,15 @@ def test_report_notices_a_changed_digit(copy, tmp_path):
     assert copy() == 0 and copy("--check") == 0
     assert (tmp_path / "figures" / "all.png").read_bytes()[1:4] == b"PNG"
     readme = (tmp_path / "README.md").read_text()
-    assert readme.startswith("before\n<!-- results -->\n| script") and readme.endswith("|\n<!-- end -->\nafter\n")
+    assert readme.startswith("before\n<!-- results -->\n| script") and "old" not in readme
+    assert "|\n<!-- end -->\nafter\n<!-- speed -->\n" in readme and readme.endswith("<!-- end -->\nlast\n")
+    record, path = fake_speed(), tmp_path / "results" / "speed.jsonl"
+    speed.save(path, record)
+    assert copy("--check") == 1 and copy() == 0 and copy("--check") == 0
+    assert "## Speed" in (tmp_path / "README.md").read_text()
+    record["rounds"][0]["sb3"]["seconds"] *= 2
+    speed.save(path, record)
+    assert copy("--check") == 1 and copy() == 0 and copy("--check") == 0
     path = next((tmp_path / "results").glob("a2c-*/evaluations.csv"))
     lines = path.read_text().split("\n")
     cells = lines[-2].split(",")
@@ -365,6 +376,81 @@ def test_scores_by_hand(monkeypatch):
     assert common.reference("HumanoidStandup-v5") is None  # nothing published
     runs = fake_runs("HalfCheetah-v5", [zero, one]) + fake_runs("HalfCheetah-v5", [0.0], options="tau=0.1")
     assert report.scores(common.groups(runs))["td3"]["HalfCheetah-v5"].tolist() == [0, 1]
+
+
+# ── speed.py ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def fake_speed(cell="a2c", device="cpu", **seconds):
+    """Three rounds of 1200 steps; `seconds` of a side are those of the rounds, or None where it did not run."""
+    seconds = {"ours": (2, 3, 4), "sb3": (4, 3, 8), "minimal": (4, 6, 8), "environment": (1, 1, 1), "update": (1, 2, 2),
+               "peak": (0.1, 0.1, 0.1)} | seconds
+    rounds = [{side: values and {"steps": 1200, "seconds": values[i]} for side, values in seconds.items()}
+              for i in range(3)]
+    for sides in rounds:
+        sides["update"]["flops"] = 2.0
+    return {"cell": cell, "device": device, "date": "2026-01-02", "threads": 2, "processor": "none, 2 cores",
+            "versions": {"torch": "1", "jax": "2"}, "rounds": rounds}
+
+
+def test_speed_by_hand(tmp_path):
+    """Ours 600, 400, 300 steps/s beside 300, 400, 150: the medians are 400 and 300, the ratios 2, 1, 2. The limits are
+    600, 400, 400, of which it reaches 1, 1, 3/4; of arithmetic's 12,000 / 2 steps a tenth, a fifteenth, a twentieth."""
+    marks = [(0, 1.0), (100, 2.5), (300, 3.0), (500, 7.0)]
+    assert speed.between(marks, 100) == {"steps": 400, "seconds": 4.5} == speed.between(marks, 50)
+    with pytest.raises(SystemExit):
+        speed.between(marks, 400)
+    table = report.speed_table({("a2c", "cpu"): fake_speed()}).split("\n")
+    assert len(table) == 4 and table[2].startswith("| a2c.py, 16 × 5 steps | Stable-Baselines3 | ")
+    assert table[2].endswith(" | 400 / 300 = 2.00 [1.00, 2.00] | 1.6 | not run |")
+    assert table[3].endswith("| minimal loop | 400 / 200 = 2.00 [2.00, 2.00] | – | not run |")
+    row = report.limits_table({("a2c", "cpu"): fake_speed()}).split("\n")[2]
+    assert row.endswith("| cpu | 1,200 | 600 | 400 | 400 | 100 % | 0.00 M | 0 G | 6,000 | 6.7 % |")
+    both = {("td3", "cpu"): fake_speed("td3", sbx=(1, 1, 1)), ("td3", "cuda"): fake_speed("td3", "cuda", sbx=None)}
+    rows = report.speed_table(both).split("\n")
+    assert "| SBX (JAX) | 400 / 1,200 = 0.33 [0.25, 0.50] | 1.0 (missed) | not run |" in rows[3]
+    assert rows[2].endswith("| 1.8 | 400 / 300 = 2.00 [1.00, 2.00] |") and report.limits_table(both).count("\n") == 3
+    times = {side: (1, 2, 4) if "native" in side else (2, 2, 4) for side in speed.SCALING}
+    scaling = fake_speed("td3-scaling", **times)
+    table = report.scaling_table(both | {("td3-scaling", "cpu"): scaling}).split("\n")
+    assert len(table) == 2 + 5 and table[6] == "| td3.py | cpu | 256 | 600 | 600 | 1.00 |"
+    path = tmp_path / "speed.jsonl"
+    for cell, date in ("td3", "1"), ("a2c", "2"), ("td3", "3"):  # a part replaces only that part
+        speed.save(path, fake_speed(cell) | {"date": date})
+    kept = [(name, record["date"]) for (name, _), record in speed.read_speed(path).items()]
+    assert kept == [("a2c", "2"), ("td3", "3")]
+
+
+def test_seconds_to_a_return_by_hand():
+    def runs(*times):
+        rows = [[{"wall_seconds": "1", "return_mean": "2999"}, {"wall_seconds": str(when), "return_mean": "3000"}]
+                for when in times]
+        return [run._replace(rows=rows[i] if times[i] else rows[i][:1])
+                for i, run in enumerate(fake_runs(speed.ENV, times))]
+    said = [report.reaching_table(common.groups(runs(*times))).split("\n")[-1] for times in
+            ((5, 7, 90), (5, None, 8), (5, None, None), (5, None))]
+    assert said == ["| td3 | 3 | 7 |", "| td3 | 3 | 8 |", "| td3 | 3 | not reached |", "| td3 | 2 | not reached |"]
+    assert "| a2c | 0 | – |" in report.reaching_table(common.groups(runs(5)))
+
+
+def test_speed_refuses_in_one_line():
+    for words in (["--cells", "nope"], ["--rounds", 0], ["--threads", 10**6], ["--steps", "x"], ["--side", "ours"]):
+        done = subprocess.run(tool("speed", *words), capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
+        assert done.stderr.startswith("speed.py: ") and words[0][2:] in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", speed.CELLS)
+def test_every_side_runs(cell, tmp_path):
+    for package in "stable_baselines3", "sbx":
+        pytest.importorskip(package, reason=MISSING)
+    path = tmp_path / "speed.jsonl"
+    subprocess.run(tool("speed", "--cells", cell, "--rounds", 1, "--threads", 1, "--results", path, "--steps",
+                        {"reinforce": 8000}.get(cell, 2048)), check=True)
+    record = json.loads(path.read_text())
+    assert record["rounds"][0].keys() == speed.CELLS[cell].sides.keys()
+    assert all(sides["steps"] > 0 and sides["seconds"] > 0 for sides in record["rounds"][0].values())
+    assert report.speed_table({(cell, "cpu"): record}) or report.scaling_table({(cell, "cpu"): record})
 
 
 # ── tune.py ──────────────────────────────────────────────────────────────────────────────────────────────────────────
