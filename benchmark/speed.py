@@ -194,7 +194,7 @@ def update(cell, warm, total, device, threads):
             for each in seen:
                 learn(agent, *each)
         print(json.dumps(found | {"flops": counter.get_total_flops() / len(seen) / steps}), flush=True)
-        os._exit(0)
+        sys.exit()
     script.Agent.learn = repeated
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = [str(path), *words(cell, total, device, threads, f"{folder}/run")]
@@ -207,8 +207,8 @@ def peak(cell, warm, total, device, threads):
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # float32 instructions only
     import torch
     torch.set_num_threads(threads)
-    found = []
-    for precision, size in itertools.product(("highest", "medium"), (512, 1024, 2048)):
+    found, sizes = [], (512, 1024, 2048) if device == "cpu" else (2048, 4096, 8192)
+    for precision, size in itertools.product(("highest", "medium"), sizes):
         torch.set_float32_matmul_precision(precision)
         a, b, c = (torch.randn(size, size, device=device) for _ in range(3))
         def product(size=size, a=a, b=b, c=c):
@@ -326,4 +326,7 @@ def devices():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -450,6 +450,10 @@ def test_every_side_runs(cell, tmp_path):
     record = json.loads(path.read_text())
     assert record["rounds"][0].keys() == speed.CELLS[cell].sides.keys()
     assert all(sides["steps"] > 0 and sides["seconds"] > 0 for sides in record["rounds"][0].values())
+    if cell == "ppo_continuous":  # multiply-adds: forwards, two backwards but for the first layers', ten times; then
+        first, rest, values = 2 * 17 * 64, 2 * 64 * 64 + 64 * 6 + 64, 2 * (17 * 64 + 64 * 64 + 64)  # V twice, π once
+        actor = 17 * 64 + 64 * 64 + 64 * 6
+        assert record["rounds"][0]["update"]["flops"] == 2 * (10 * (2 * first + 3 * rest) + values + actor) == 637_568
     assert report.speed_table({(cell, "cpu"): record}) or report.scaling_table({(cell, "cpu"): record})
 
 
