@@ -7,8 +7,8 @@
 On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise log π(a|s) A
 reinforce.py plus one idea: a critic V, which learns towards A + V, so that nobody waits for an episode's end.
-Rewards are divided by the running deviation of the discounted return. Labels such as [PG-1] are steps of the
-derivation. Sections 1 to 5 are the algorithm; --help lists the options.
+Rewards are divided by the running deviation of the discounted return. Sections 1 to 5 are the algorithm, labels such
+as [PG-1] the steps of its derivation.
 """
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
 import math, multiprocessing, os, pickle, platform, re, shutil, signal, sys, threading, time, typing, zlib
@@ -24,7 +24,7 @@ class Args:
     num_envs: int = 8  # environments that step together
     vectorization: typing.Literal["auto", "sync", "async", "native"] = "auto"  # native_mujoco.py where it can, or sync
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    num_threads: int = 1  # processor threads of PyTorch
+    num_threads: int = 0  # processor threads; 0: one for PyTorch, one a core for the physics of native_mujoco.py
     compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
@@ -48,7 +48,6 @@ class Args:
 
 def batch_steps(a):  # environment steps of a batch
     return a.num_envs * a.num_steps
-
 def checks(a):  # what must hold, and what to say where it does not
     yield batch_steps(a) <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: a batch takes {batch_steps(a)}"
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -68,26 +67,24 @@ class Normalizer(nn.Module):                          # by the running mean and 
         weight, delta = len(x) / self.count, x.mean(0) - self.mean
         self.mean += weight * delta
         self.var += weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2)
-
 class RewardScaler(Normalizer):                       # over the running deviation of the discounted return, [T, N]
     def __init__(self, num_envs, gamma):
         super().__init__(1)
         self.gamma, self.discounted = gamma, nn.Buffer(torch.zeros(num_envs))
     def forward(self, reward, done):
-        discounted = torch.empty_like(reward)
-        for t in range(len(reward)):
-            discounted[t] = self.discounted.mul_(self.gamma).add_(reward[t])
-            self.discounted *= 1 - done[t]
-        self.learn(discounted)
+        discounted, following = [], self.discounted
+        for reward_t, going in zip(reward, 1 - done):
+            discounted.append(self.gamma * following + reward_t)
+            following = going * discounted[-1]
+        self.discounted = following
+        self.learn(torch.stack(discounted))
         return reward / (self.var + 1e-8).sqrt()
-
 def mlp(*sizes, gain):
     layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.Tanh())][:-1]
     for layer in layers[::2]:
         nn.init.orthogonal_(layer.weight, gain if layer is layers[-1] else 2**0.5)
         nn.init.zeros_(layer.bias)
     return layers
-
 class Actor(nn.Sequential):                           # [..., O] → μ [..., A] of the policy N(μ(s), σ²)
     def __init__(self, obs_norm, obs_size, action_size, hidden_sizes):
         super().__init__(obs_norm, *mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
@@ -97,21 +94,18 @@ class Actor(nn.Sequential):                           # [..., O] → μ [..., A]
         return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
-    y, following = torch.empty_like(x), torch.zeros_like(x[0])
-    for t in reversed(range(len(x))):
-        y[t] = following = x[t] + discount * (1 - done[t]) * following
-    return y
-
+    y = [torch.zeros_like(x[0])]
+    for x_t, weight in zip(x.flip(0), discount * (1 - done.flip(0))):
+        y.append(x_t + weight * y[-1])
+    return torch.stack(y[:0:-1])
 def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):                    # [T, N] → [T, N], [T, N]
     delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
 
 def descend(loss, optimizer, max_grad_norm):
-    parameters = optimizer.param_groups[0]["params"]
-    optimizer.zero_grad()
-    loss.backward(inputs=parameters)
-    nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
+    optimizer.vector.grad = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
     optimizer.step()
 
 class Agent(nn.Module):
@@ -121,7 +115,7 @@ class Agent(nn.Module):
         self.scale_reward = RewardScaler(args.num_envs, args.gamma)
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
         self.critic = nn.Sequential(self.obs_norm, *mlp(obs_size, *args.hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
-        self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, eps=1e-5, fused=True)
+        self.optimizer = Adam(self, args.learning_rate, eps=1e-5)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
         return torch.normal(self.actor(obs), self.actor.log_std.exp())
@@ -142,14 +136,15 @@ class Agent(nn.Module):
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
     envs = Environments(args, args.num_envs, 0)
-    agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
+    with torch.device(args.device):
+        agent = Agent(envs.obs_size, envs.action_size, args)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
-    learn = torch.compile(agent.learn) if args.compile else agent.learn
+    agent.learn = torch.compile(agent.learn) if args.compile else agent.learn
     while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
         rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
-        metrics = learn(Transition(*map(torch.stack, zip(*rollout))))
+        metrics = agent.learn(Transition(*map(torch.stack, zip(*rollout))))
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
     mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
@@ -164,13 +159,18 @@ def fail(message, status=2):  # ends the program, with one line that says why
     sys.exit(tqdm.tqdm.write(f"{Path(__file__).name}: {' '.join(str(message).split())}", sys.stderr) or status)
 def refuse(reason):
     raise ValueError(reason)
+class Adam(torch.optim.Adam):  # on one vector, of which the module's parameters become views: a single kernel steps
+    def __init__(self, module, learning_rate, **options):
+        self.parameters = list(module.parameters())
+        self.vector = nn.utils.parameters_to_vector(self.parameters).detach()
+        nn.utils.vector_to_parameters(self.vector, self.parameters)
+        super().__init__([self.vector], learning_rate, fused=True, **options)
 @contextlib.contextmanager
 def blame(what, status=1):  # for an error within it
     try:
         yield
     except Exception as error:
         fail(f"{what}: {error or repr(error)}", status)
-
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
@@ -194,22 +194,23 @@ class Environments:
         self.obs = self.reset(new)
     def reset(self, new):
         with self.blame():
-            return self.tensor("observation", self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
+            return self.tensors(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])[0]
     def blame(self):
         return blame(f"{self.args.env_id}, {'evaluation' if self.entropy[1] else 'training'} step {self.global_step}")
-    def tensor(self, name, array):  # [N] → [N], but observations [N, …] → [N, O]
-        array = np.array(array, np.float32)
-        np.isfinite(array).all() or refuse(f"{name} is NaN or infinite")
-        return torch.from_numpy(array).to(self.args.device).reshape(len(array), *[-1] * (name == "observation"))
+    def tensors(self, obs, *columns):  # [N, …], [N], [N], … → [N, O], [N], [N], …
+        rows = np.column_stack((obs.reshape(len(obs), -1), *columns)).astype(np.float32)
+        finite, rows = np.isfinite(rows).all(0), torch.from_numpy(rows).to(self.args.device)
+        finite.all() or refuse(("reward" if finite[:self.obs_size].all() else "observation") + " is NaN or infinite")
+        return rows[:, :self.obs_size], *rows[:, self.obs_size:].T
     def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
         self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
         with self.blame():
             np.isfinite(unit).all() or refuse("action, and so some weight, is NaN or infinite")
             obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
-            names, values = ("reward", "observation", "end", "end"), (reward, obs, terminated, truncated)
-            transition = Transition(self.obs, action, *map(self.tensor, names, values))
-        self.obs, done = transition.next_obs, terminated | truncated
+            next_obs, *rest = self.tensors(obs, reward, terminated, truncated)
+        transition = Transition(self.obs, action, rest[0], next_obs, *rest[1:])
+        self.obs, done = next_obs, terminated | truncated
         self.global_step += len(done)
         self.lengths, self.returns = self.lengths + 1, self.returns + reward
         self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
@@ -226,8 +227,7 @@ class Environments:
             with self.blame():
                 obs, _, terminated, truncated, _ = self.envs.step(action)
             new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
-            self.obs = self.reset(new) if new.any() else self.tensor("observation", obs)
-
+            self.obs = self.reset(new) if new.any() else self.tensors(obs)[0]
 @torch.no_grad()
 def evaluate(actor, args, step):  # → return's mean and deviation, mean length: of --eval-episodes, always the same
     envs = Environments(args, args.eval_episodes, 1, video=args.capture_video and args.run_dir / f"videos/step-{step}")
@@ -265,7 +265,6 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
         except Exception as error:
             damage.append(f"{path}: {'no checkpoint' if isinstance(error, pickle.UnpicklingError) else error}")
     return fail("; ".join(damage), 1) if damage else {}
-
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
     def __init__(self, args, **parts):
@@ -321,8 +320,7 @@ class Run:
             self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
             print(self.step, now, mean, std, length, sep=",", file=self.tables["evaluations.csv"])
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
-        if test or save or stop:
-            self.save()
+        (test or save or stop) and self.save()
         return not stop or self.end(metrics)
     def log(self, step, scalars):
         for name, value in scalars.items():
@@ -348,11 +346,10 @@ class Run:
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
         print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
-
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}
-MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
-               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma",
+               "gae_lambda", "vf_coef", "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
            "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
 MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
@@ -407,12 +404,12 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
     return args
 def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
     envs = Environments(args, 1, 1)
-    agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
+    with torch.device(args.device):
+        agent = Agent(envs.obs_size, envs.action_size, args)
     state = restore(args, {"agent": agent}) or fail(f"{args.run_dir}: has no checkpoint yet; --resume it first")
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
     result = evaluate(agent.actor, args, state["step"])
     print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*result))
-
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
     gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
@@ -420,9 +417,9 @@ if __name__ == "__main__":
     atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
-        torch.set_num_threads(args.num_threads)
+        torch.set_num_threads(args.num_threads or 1)
         torch.manual_seed(args.seed)
-        if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
+        if args.device == "cpu" and min(args.hidden_sizes) >= 256:  # oneDNN in place of MKL, kept to fp32 instructions
             os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
             torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)

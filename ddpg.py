@@ -24,7 +24,7 @@ class Args:
     num_envs: int = 1  # environments that step together
     vectorization: typing.Literal["auto", "sync", "async", "native"] = "auto"  # native_mujoco.py where it can, or sync
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    num_threads: int = 1  # processor threads of PyTorch
+    num_threads: int = 0  # processor threads; 0: one for PyTorch, one a core for the physics of native_mujoco.py
     compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
@@ -109,11 +109,8 @@ def target_q(actor_target, critic_target, batch, args):                         
     return reward + args.gamma * (1 - terminated) * next_q                                  # [9] [DPG-1] y
 
 def descend(loss, optimizer):
-    parameters = optimizer.param_groups[0]["params"]
-    optimizer.zero_grad()
-    loss.backward(inputs=parameters)                  # with respect to these, no others
+    optimizer.vector.grad = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
     optimizer.step()
-
 @torch.no_grad()
 def polyak(model, target, tau):
     for new, slow in zip(model.parameters(), target.parameters()):
@@ -126,8 +123,8 @@ class Agent(nn.Module):
         self.actor = Actor(obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(obs_size, action_size, args.hidden_sizes)
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), args.learning_rate, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), args.learning_rate, fused=True)
+        self.actor_optimizer = Adam(self.actor, args.learning_rate)
+        self.critic_optimizer = Adam(self.critic, args.learning_rate)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A], a row of noise for each environment
         action = self.actor(obs)
@@ -145,17 +142,18 @@ class Agent(nn.Module):
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
     envs = Environments(args, args.num_envs, 0)
-    agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
+    with torch.device(args.device):
+        agent = Agent(envs.obs_size, envs.action_size, args)
     memory, metrics = ReplayBuffer(args.buffer_size, envs.obs_size, envs.action_size, args.device, args.run_dir), {}
     run = Run(args, envs=envs, memory=memory, agent=agent, actor_optimizer=agent.actor_optimizer,
               critic_optimizer=agent.critic_optimizer)
-    learn = torch.compile(agent.learn) if args.compile else agent.learn
+    agent.learn = torch.compile(agent.learn) if args.compile else agent.learn
     while run.goes_on(metrics):
         learning = envs.global_step >= args.learning_starts
         action = agent.act(envs.obs) if learning else 2 * torch.rand(len(envs.obs), envs.action_size) - 1
         memory.add(*envs.step(action.to(args.device)))
         for _ in range(args.num_envs if learning else 0):
-            metrics = learn(memory.sample(args.batch_size))
+            metrics = agent.learn(memory.sample(args.batch_size))
 # ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
 def make_env(env_id, video=None):
     mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
@@ -170,13 +168,18 @@ def fail(message, status=2):  # ends the program, with one line that says why
     sys.exit(tqdm.tqdm.write(f"{Path(__file__).name}: {' '.join(str(message).split())}", sys.stderr) or status)
 def refuse(reason):
     raise ValueError(reason)
+class Adam(torch.optim.Adam):  # on one vector, of which the module's parameters become views: a single kernel steps
+    def __init__(self, module, learning_rate, **options):
+        self.parameters = list(module.parameters())
+        self.vector = nn.utils.parameters_to_vector(self.parameters).detach()
+        nn.utils.vector_to_parameters(self.vector, self.parameters)
+        super().__init__([self.vector], learning_rate, fused=True, **options)
 @contextlib.contextmanager
 def blame(what, status=1):  # for an error within it
     try:
         yield
     except Exception as error:
         fail(f"{what}: {error or repr(error)}", status)
-
 class Environments:
     """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
     Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
@@ -200,22 +203,23 @@ class Environments:
         self.obs = self.reset(new)
     def reset(self, new):
         with self.blame():
-            return self.tensor("observation", self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])
+            return self.tensors(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])[0]
     def blame(self):
         return blame(f"{self.args.env_id}, {'evaluation' if self.entropy[1] else 'training'} step {self.global_step}")
-    def tensor(self, name, array):  # [N] → [N], but observations [N, …] → [N, O]
-        array = np.array(array, np.float32)
-        np.isfinite(array).all() or refuse(f"{name} is NaN or infinite")
-        return torch.from_numpy(array).to(self.args.device).reshape(len(array), *[-1] * (name == "observation"))
+    def tensors(self, obs, *columns):  # [N, …], [N], [N], … → [N, O], [N], [N], …
+        rows = np.column_stack((obs.reshape(len(obs), -1), *columns)).astype(np.float32)
+        finite, rows = np.isfinite(rows).all(0), torch.from_numpy(rows).to(self.args.device)
+        finite.all() or refuse(("reward" if finite[:self.obs_size].all() else "observation") + " is NaN or infinite")
+        return rows[:, :self.obs_size], *rows[:, self.obs_size:].T
     def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
         self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
         with self.blame():
             np.isfinite(unit).all() or refuse("action, and so some weight, is NaN or infinite")
             obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
-            names, values = ("reward", "observation", "end", "end"), (reward, obs, terminated, truncated)
-            transition = Transition(self.obs, action, *map(self.tensor, names, values))
-        self.obs, done = transition.next_obs, terminated | truncated
+            next_obs, *rest = self.tensors(obs, reward, terminated, truncated)
+        transition = Transition(self.obs, action, rest[0], next_obs, *rest[1:])
+        self.obs, done = next_obs, terminated | truncated
         self.global_step += len(done)
         self.lengths, self.returns = self.lengths + 1, self.returns + reward
         self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
@@ -232,8 +236,7 @@ class Environments:
             with self.blame():
                 obs, _, terminated, truncated, _ = self.envs.step(action)
             new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
-            self.obs = self.reset(new) if new.any() else self.tensor("observation", obs)
-
+            self.obs = self.reset(new) if new.any() else self.tensors(obs)[0]
 @torch.no_grad()
 def evaluate(actor, args, step):  # → return's mean and deviation, mean length: of --eval-episodes, always the same
     envs = Environments(args, args.eval_episodes, 1, video=args.capture_video and args.run_dir / f"videos/step-{step}")
@@ -271,7 +274,6 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
         except Exception as error:
             damage.append(f"{path}: {'no checkpoint' if isinstance(error, pickle.UnpicklingError) else error}")
     return fail("; ".join(damage), 1) if damage else {}
-
 class Run:
     """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
     def __init__(self, args, **parts):
@@ -327,8 +329,7 @@ class Run:
             self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
             print(self.step, now, mean, std, length, sep=",", file=self.tables["evaluations.csv"])
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
-        if test or save or stop:
-            self.save()
+        (test or save or stop) and self.save()
         return not stop or self.end(metrics)
     def log(self, step, scalars):
         for name, value in scalars.items():
@@ -354,11 +355,10 @@ class Run:
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
         print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
-
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}
-MAY_BE_ZERO = {"seed", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma", "gae_lambda", "vf_coef",
-               "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
+MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma",
+               "gae_lambda", "vf_coef", "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
            "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
 MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
@@ -413,12 +413,12 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
     return args
 def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
     envs = Environments(args, 1, 1)
-    agent = Agent(envs.obs_size, envs.action_size, args).to(args.device)
+    with torch.device(args.device):
+        agent = Agent(envs.obs_size, envs.action_size, args)
     state = restore(args, {"agent": agent}) or fail(f"{args.run_dir}: has no checkpoint yet; --resume it first")
     agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
     result = evaluate(agent.actor, args, state["step"])
     print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*result))
-
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
     gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
@@ -426,9 +426,9 @@ if __name__ == "__main__":
     atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
-        torch.set_num_threads(args.num_threads)
+        torch.set_num_threads(args.num_threads or 1)
         torch.manual_seed(args.seed)
-        if args.device == "cpu":  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
+        if args.device == "cpu" and min(args.hidden_sizes) >= 256:  # oneDNN in place of MKL, kept to fp32 instructions
             os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
             torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)

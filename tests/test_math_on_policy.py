@@ -492,12 +492,28 @@ def test_reward_scale_forgets_at_either_end(name, monkeypatch):
 @anywhere
 @pytest.mark.parametrize("bound", [0.5, 1e9])
 def test_descend_clips_the_norm_of_the_whole_gradient(name, bound):
-    p, q = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([p, q], 1.0)
-    for step in (1, 2):  # nothing is left over from the first
-        load(name).descend(3 * p.sum() + 4 * q.sum(), optimizer, bound)
-        expected = -step * torch.tensor([3.0, 4.0]) * min(1, bound / 5)
-        torch.testing.assert_close(torch.cat([p, q]).detach(), expected, rtol=1e-5, atol=1e-6)
+    net = torch.nn.Linear(1, 1)  # a weight and a bias
+    optimizer = load(name).Adam(net, 0.1)
+    for _ in range(2):  # nothing is left over from the first
+        load(name).descend(3 * net.weight.sum() + 4 * net.bias.sum(), optimizer, bound)
+        expected = torch.tensor([3.0, 4.0]) * min(1, bound / 5)
+        torch.testing.assert_close(optimizer.vector.grad, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_Adam_moves_the_parameters_as_torch_does_one_by_one():
+    """Ten steps; what is loaded into the module afterwards is what the optimizer goes on from."""
+    module, data = load("td3"), torch.randn(10, 5, 3)
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)) for _ in "ab")
+    mine, reference = module.Adam(ours, 0.01, eps=1e-5), torch.optim.Adam(theirs.parameters(), 0.01, eps=1e-5)
+    ours.load_state_dict(theirs.state_dict())
+    for x in data:
+        module.descend(ours(x).square().mean(), mine)
+        reference.zero_grad()
+        theirs(x).square().mean().backward()
+        reference.step()
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
 @anywhere
@@ -525,8 +541,10 @@ def test_a_run_too_short_for_one_batch_is_refused(name):
 @anywhere
 def test_float32_agrees_with_float64(name):
     module, after = load(name), []
+    start = make_agent(module, num_envs=4).state_dict()
     for dtype in (torch.float32, torch.float64):
-        agent = make_agent(module, num_envs=4, update_epochs=2, num_minibatches=2).to(dtype)
+        agent = make_agent(module, num_envs=4, update_epochs=2, num_minibatches=2, dtype=dtype)
+        agent.load_state_dict(start)
         torch.manual_seed(0)
         agent.learn(module.Transition(*(x.to(dtype) for x in batch(module, 8, 4, truncated=0.2, terminated=0.2))))
         after.append([p.double() for p in agent.state_dict().values()])

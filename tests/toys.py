@@ -66,10 +66,14 @@ def options(module, **values):
     return module.Args(**{name: value for name, value in values.items() if hasattr(module.Args, name)})
 
 
-def make_agent(module, obs_size=3, action_size=2, seed=0, **values):
-    """A small agent in float64 whose parameters, also those of its targets, are all random."""
+def make_agent(module, obs_size=3, action_size=2, seed=0, dtype=torch.float64, **values):
+    """A small agent whose parameters, also those of its targets, are all random."""
     torch.manual_seed(seed)
-    agent = module.Agent(obs_size, action_size, options(module, **{"hidden_sizes": (4,), **values})).double()
+    torch.set_default_dtype(dtype)
+    try:
+        agent = module.Agent(obs_size, action_size, options(module, **{"hidden_sizes": (4,), **values}))
+    finally:
+        torch.set_default_dtype(torch.float32)
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter.normal_(0, 0.5)
@@ -88,7 +92,7 @@ def spy_gradients(module, monkeypatch, agent, meanwhile=None):
 
     def descend(loss, optimizer, *rest):
         names = {id(p): name for name, p in agent.named_parameters()}
-        parameters = optimizer.param_groups[0]["params"]
+        parameters = optimizer.parameters
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         seen.append({names[id(p)]: grad for p, grad in zip(parameters, grads, strict=True)})
         if meanwhile:
