@@ -24,7 +24,7 @@ class Args:
     num_envs: int = 4  # environments that step together
     vectorization: typing.Literal["auto", "sync", "async", "native"] = "auto"  # native_mujoco.py where it can, or sync
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    num_threads: int = 0  # processor threads; 0: one for PyTorch, one a core for the physics of native_mujoco.py
+    num_threads: int = 0  # processor threads; 0: PyTorch one, with wide networks two, native_mujoco.py one a core
     compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
@@ -41,7 +41,6 @@ class Args:
     learning_rate: float = 3e-3  # Adam's
     anneal_lr: bool = True  # let the learning rate fall to 0 over the run
     max_grad_norm: float = 0.5  # bound of the gradient's norm
-
 def batch_steps(a):  # environment steps of a batch
     return max(a.num_envs, gym.spec(a.env_id.split(":")[-1]).max_episode_steps or 1)  # or more: whole episodes
 def checks(a):  # what must hold, and what to say where it does not
@@ -413,9 +412,10 @@ if __name__ == "__main__":
     atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
-        torch.set_num_threads(args.num_threads or 1)
+        wide = args.device == "cpu" and min(args.hidden_sizes) >= 256
+        torch.set_num_threads(args.num_threads or min(1 + wide, os.cpu_count()))
         torch.manual_seed(args.seed)
-        if args.device == "cpu" and min(args.hidden_sizes) >= 256:  # oneDNN in place of MKL, kept to fp32 instructions
+        if wide:  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
             os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
             torch.set_float32_matmul_precision("medium")
         show(args) if args.evaluate else train(args)

@@ -67,7 +67,8 @@ MUTANTS = [
     ("gradient's norm unbounded", "", ON, ".clamp(max=1)", ".clamp(min=1, max=1)"),
     ("gradients pile up", "", ALL, "torch.autograd.grad(loss, optimizer.parameters)",
      "(loss.backward(), [p.grad for p in optimizer.parameters])[1]", MATH),
-    ("the optimizer steps a copy", "", ALL, "nn.utils.vector_to_parameters(self.vector, self.parameters)", "pass", MATH),
+    ("the optimizer steps a copy", "", ALL, "nn.utils.vector_to_parameters(self.vector, self.parameters)",
+     "pass", MATH),
     # PPO
     ("ratio upside down", "", PPO, "ratio = (self.actor.log_prob(obs, action) - old_log_prob)",
      "ratio = (old_log_prob - self.actor.log_prob(obs, action))"),
