@@ -181,7 +181,7 @@ def fail(message, status=2):  # ends the program, with one line that says why
     sys.exit(tqdm.tqdm.write(f"{Path(__file__).name}: {' '.join(str(message).split())}", sys.stderr) or status)
 def refuse(reason):
     raise ValueError(reason)
-class Adam(torch.optim.Adam):  # on one vector, of which the module's parameters become views: a single kernel steps
+class Adam(torch.optim.Adam):  # on one vector: the module's parameters become views of it, and must stay so: no .to()
     def __init__(self, module, learning_rate, **options):
         self.parameters = list(module.parameters())
         self.vector = nn.utils.parameters_to_vector(self.parameters).detach()

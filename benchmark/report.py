@@ -20,7 +20,8 @@ from speed import CELLS, ENV, LIMITS, NUM_ENVS, rate, read_speed
 NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
 MARKS = "<!-- {} -->\n", "<!-- end -->"
 ENOUGH_RETURN = 3000  # of HalfCheetah-v5, the time to which is told
-PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone"}
+PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone",
+         "compiled": "the same with --compile"}
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
 TEXT = """# Benchmark
 
@@ -95,7 +96,8 @@ SPEED = """## Speed
 {table}
 
 Steps of the environment per second on {env}, at the same work on all sides: networks, batches, updates a step,
-normalisation, threads. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
+normalisation, processors. PyTorch has one thread, with networks 256 wide one a processor, which is faster for each side
+than the other. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
 Medians over the rounds; the ratio is the median of the ratios round by round, in brackets the least and the greatest.
 *At least* is what we ask of ourselves. *Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv and eager
 PyTorch, never optimised.

@@ -52,10 +52,12 @@ SCALING = {f"{kind} {n}": None for n in NUM_ENVS for kind in ("native", "sync")}
 CELLS = {
     "ppo_continuous": Cell("8 × 256 steps, 10 × 32 minibatches of 64", "ppo_continuous",
                            PPO | {"num-envs": 8, "num-steps": 256},
-                           {"ours": None, "sb3": 2.2, "sbx": None, "minimal": None} | LIMITS, 2048, 16384),
+                           {"ours": None, "sb3": 2.2, "sbx": None, "minimal": None,
+                            "compiled": None} | LIMITS, 4096, 16384),
     "ppo_continuous-1": Cell("1 × 2048 steps, 10 × 32 minibatches of 64", "ppo_continuous",
                              PPO | {"num-envs": 1, "num-steps": 2048},
-                             {"ours": None, "sb3": 2.0, "sbx": None, "minimal": None} | LIMITS, 2048, 10240),
+                             {"ours": None, "sb3": 2.0, "sbx": None, "minimal": None,
+                              "compiled": None} | LIMITS, 4096, 10240),
     "a2c": Cell("16 × 5 steps", "a2c", SMALL | {"num-envs": 16, "num-steps": 5},
                 {"ours": None, "sb3": 1.6, "minimal": None} | LIMITS, 4000, 24000),
     "reinforce": Cell("default options", "reinforce", {}, {"ours": None, "minimal": None} | LIMITS
@@ -105,7 +107,7 @@ def torch_threads(cell, threads):  # the scripts' own default
 def words(cell, total, device, threads, folder, **more):
     """The command line of a script."""
     options = {"env-id": ENV, "total-timesteps": total, "eval-frequency": 0, "eval-episodes": 1, "run-dir": folder,
-               "checkpoint-frequency": 0, "device": device, "num-threads": 1 if threads == 1 else 0} | cell.options | more
+               "checkpoint-frequency": 0, "device": device, "num-threads": int(threads == 1)} | cell.options | more
     return [str(word) for name, value in options.items()
             for word in (f"--{name}", *(value if isinstance(value, tuple) else [value]))]
 
@@ -223,8 +225,9 @@ def peak(cell, warm, total, device, threads):
     return max(found, key=rate)
 
 
-SIDES = {"ours": ours, "sb3": functools.partial(peer, "stable_baselines3"), "sbx": functools.partial(peer, "sbx"),
-         "minimal": minimal, "environment": environment, "update": update, "peak": peak}
+SIDES = {"ours": ours, "compiled": functools.partial(ours, compile=()), "minimal": minimal,
+         "sb3": functools.partial(peer, "stable_baselines3"), "sbx": functools.partial(peer, "sbx"),
+         "environment": environment, "update": update, "peak": peak}
 
 
 def rate(measured):
