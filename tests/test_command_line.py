@@ -11,8 +11,8 @@ from hostile import complaint, one_in_turn, options_of, path_of
 from robustness import record
 from toy_envs import BAD as BAD_SPACES
 
-MAY_BE_ZERO = {"seed", "num-threads", "eval-frequency", "checkpoint-frequency", "learning-starts", "gamma", "gae-lambda",
-               "vf-coef", "ent-coef", "exploration-noise", "policy-noise", "noise-clip"}
+MAY_BE_ZERO = {"seed", "num-threads", "eval-frequency", "checkpoint-frequency", "learning-starts", "gamma",
+               "gae-lambda", "vf-coef", "ent-coef", "exploration-noise", "policy-noise", "noise-clip"}
 AT_MOST_ONE = {"gamma", "gae-lambda", "tau"}
 MAY_CHANGE = {"total-timesteps", "eval-episodes", "checkpoint-frequency", "capture-video", "track", "vectorization"}
 
