@@ -130,7 +130,7 @@ def execute(job):
             if job.folder.exists():
                 options = ["--resume", job.folder]
             else:
-                values = {"device": "cpu"} | options_of(job.options)
+                values = {"device": "cpu", "num-threads": "1"} | options_of(job.options)
                 options = [word for name, value in values.items() for word in (f"--{name}", *value.split())]
                 options += ["--env-id", job.task, "--seed", job.seed, "--run-dir", job.folder]
             command = [sys.executable, "-c", START, job.home / f"{job.script}.py", *options]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from nursery import Nursery
 
+torch.set_num_threads(1)  # two workers run side by side
 ROOT = Path(__file__).resolve().parents[1]
 ON_POLICY = [name for name in ("reinforce", "a2c", "ppo_continuous") if (ROOT / f"{name}.py").exists()]
 OFF_POLICY = [name for name in ("ddpg", "td3") if (ROOT / f"{name}.py").exists()]
