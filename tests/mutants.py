@@ -237,7 +237,7 @@ def fast_tests():
 
 
 def copy(folder):
-    ignored = shutil.ignore_patterns(".*", "runs", "benchmark", "__pycache__")
+    ignored = shutil.ignore_patterns(".*", "runs", "benchmark", "test_benchmark.py", "__pycache__")
     return Path(shutil.copytree(ROOT, Path(folder, "copy"), ignore=ignored))
 
 
