@@ -231,13 +231,13 @@ MUTANTS = [
 def fast_tests():
     last = ["test_learning.py", "test_resume.py", "test_runs.py", "test_command_line.py", "test_audit.py",
             "test_plumbing.py", *MATH]
-    others = {"test_source.py", "test_docs.py", "test_sb3.py"}
+    others = {"test_source.py", "test_benchmark.py", "test_docs.py", "test_sb3.py"}
     files = {path.name for path in (ROOT / "tests").glob("test_*.py")} - others
     return sorted(files, key=lambda name: -last.index(name) if name in last else 0)
 
 
 def copy(folder):
-    ignored = shutil.ignore_patterns(".*", "runs", "benchmark", "test_benchmark.py", "__pycache__")
+    ignored = shutil.ignore_patterns(".*", "runs", "benchmark", "__pycache__")
     return Path(shutil.copytree(ROOT, Path(folder, "copy"), ignore=ignored))
 
 
