@@ -41,9 +41,9 @@ trace = folder.with_name(folder.name + ".trace")
 def note(what):
     with open(trace, "a") as file:
         file.write(f"{what} {os.getpid()}\\n")
-note("start")
 if "stubborn" in options["--die"]:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+note("start")
 first = int((folder / "checkpoint").read_text())
 lines = (folder / "evaluations.csv").read_text().splitlines() if first else [
     "global_step,wall_seconds,return_mean,return_std,episode_length_mean"]

@@ -11,6 +11,7 @@ ONE_OF_EACH = pytest.mark.parametrize("script", ["a2c", "td3", *(
     pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name not in ("a2c", "td3"))])
 
 
+@ONE_OF_EACH
 def test_same_seed_same_bytes_and_evaluate_repeats_training(script, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"]
     run(script, *options, "--run-dir", "first", cwd=tmp_path)
@@ -31,6 +32,7 @@ def test_vectorization_changes_no_bit(script, tmp_path):
     assert_same_run(tmp_path / "native", tmp_path / "sync")
 
 
+@ONE_OF_EACH
 def test_evaluation_leaves_training_untouched(script, tmp_path):
     options = [*SMALL[script], "--env-id", "InvertedPendulum-v5"]
     run(script, *options, "--run-dir", "often", cwd=tmp_path)
@@ -42,6 +44,7 @@ def test_evaluation_leaves_training_untouched(script, tmp_path):
     assert all((often[name] == once[name]).all() for name in often)
 
 
+@ONE_OF_EACH
 def test_one_file_alone(script, tmp_path):
     """In an empty folder a script trains, resumes, extends, evaluates; the run's folder holds what it promises."""
     shutil.copy(ROOT / f"{script}.py", tmp_path)
