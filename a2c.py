@@ -138,7 +138,7 @@ def train(args):
     with torch.device(args.device):
         agent = Agent(envs.obs_size, envs.action_size, args)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
-    agent.learn = torch.compile(agent.learn) if args.compile else agent.learn
+    args.compile and agent.actor.compile()
     while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
@@ -417,7 +417,7 @@ if __name__ == "__main__":
     try:
         args = parse_args()
         wide = args.device == "cpu" and min(args.hidden_sizes) >= 256
-        torch.set_num_threads(args.num_threads or min(1 + wide, os.cpu_count()))
+        torch.set_num_threads(args.num_threads or min(1 + wide, torch.get_num_threads()))
         torch.manual_seed(args.seed)
         if wide:  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
             os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"

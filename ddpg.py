@@ -427,7 +427,7 @@ if __name__ == "__main__":
     try:
         args = parse_args()
         wide = args.device == "cpu" and min(args.hidden_sizes) >= 256
-        torch.set_num_threads(args.num_threads or min(1 + wide, os.cpu_count()))
+        torch.set_num_threads(args.num_threads or min(1 + wide, torch.get_num_threads()))
         torch.manual_seed(args.seed)
         if wide:  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
             os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"

@@ -96,8 +96,8 @@ SPEED = """## Speed
 {table}
 
 Steps of the environment per second on {env}, at the same work on all sides: networks, batches, updates a step,
-normalisation, processors. PyTorch has one thread, with networks 256 wide one a processor, which is faster for each side
-than the other. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
+normalisation, processors. PyTorch has as many threads on all sides as the scripts give it: one, and with networks 256
+wide one a processor. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
 Medians over the rounds; the ratio is the median of the ratios round by round, in brackets the least and the greatest.
 *At least* is what we ask of ourselves. *Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv and eager
 PyTorch, never optimised.

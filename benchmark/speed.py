@@ -7,7 +7,7 @@
 A cell is a script with its options. Its sides take turns, each in a process of its own, and are timed within it: from
 the first iteration that ends after `warm` steps to the last one, so that neither start, compilation nor final
 evaluation counts. All sides have the same environments, networks, batches, updates a step and processors (--threads);
-PyTorch has one thread, for networks 256 wide one a processor: each side is faster so than with the other.
+PyTorch has as many threads on all sides as the scripts give it: one, and for networks 256 wide one a processor.
 """
 import argparse
 import ast

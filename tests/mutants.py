@@ -57,7 +57,7 @@ MUTANTS = [
     ("gradient through the critic's aim", "", AC, "value, next_value = self.critic(obs).detach()",
      "value, next_value = self.critic(obs)"),
     ("gradient through the successor's value", "", ["a2c"], "self.critic(next_obs).detach()", "self.critic(next_obs)"),
-    ("gradient through the critic's aim", "", PPO, "old_log_prob = self.actor.log_prob(obs, action).detach()",
+    ("gradient through the old log-probability", "", PPO, "old_log_prob = self.actor.log_prob(obs, action).detach()",
      "old_log_prob = self.actor.log_prob(obs, action)"),
     ("critic's loss without the critic", "", AC, "mse_loss(self.critic(obs), return_)", "mse_loss(value, return_)"),
     ("critic's weight ignored", "", AC, "self.args.vf_coef * critic_loss", "critic_loss"),
