@@ -91,13 +91,13 @@ def mlp(*sizes, gain):
     for layer in layers[::2]:
         nn.init.orthogonal_(layer.weight, gain if layer is layers[-1] else 2**0.5)
         nn.init.zeros_(layer.bias)
-    return layers
+    return nn.Sequential(*layers)
 class Actor(nn.Sequential):                           # [..., O] → μ [..., A] of the policy N(μ(s), σ²)
     def __init__(self, obs_norm, obs_size, action_size, hidden_sizes):
-        super().__init__(obs_norm, *mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
+        super().__init__(obs_norm, mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
         self.log_std = nn.Parameter(torch.full((action_size,), -0.5))
-    def log_prob(self, obs, action):                  # [..., O], [..., A] → [...]
-        z = (action - self(obs)) / self.log_std.exp()
+    def log_prob(self, x, action):                    # normalised s [..., O], [..., A] → [...]
+        z = (action - self[1](x)) / self.log_std.exp()
         return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
 # ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
 def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
@@ -109,7 +109,6 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):        
     delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
-
 def descend(loss, optimizer, max_grad_norm):
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
     optimizer.vector.grad = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
@@ -121,34 +120,35 @@ class Agent(nn.Module):
         self.args, self.obs_norm = args, Normalizer(obs_size)
         self.scale_reward = RewardScaler(args.num_envs, args.gamma)
         self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
-        self.critic = nn.Sequential(self.obs_norm, *mlp(obs_size, *args.hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
+        self.critic = nn.Sequential(*mlp(obs_size, *args.hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
         self.optimizer = Adam(self, args.learning_rate, eps=1e-5)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
         return torch.normal(self.actor(obs), self.actor.log_std.exp())
     def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
+        x = self.obs_norm(obs)
         done = torch.maximum(terminated, truncated)
         reward = self.scale_reward(reward, done)
-        value, next_value = self.critic(obs).detach(), self.critic(next_obs).detach()
-        old_log_prob = self.actor.log_prob(obs, action).detach()
+        value, next_value = self.critic(x).detach(), self.critic(self.obs_norm(next_obs)).detach()
+        old_log_prob = self.actor.log_prob(x, action).detach()
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
         if self.args.norm_adv:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        batch = [x.flatten(0, 1) for x in (obs, action, advantage, return_, old_log_prob)]
+        batch = [column.flatten(0, 1) for column in (x, action, advantage, return_, old_log_prob)]
         for _ in range(self.args.update_epochs):
             order = torch.randperm(len(batch[0]))
-            for minibatch in zip(*(x[order].chunk(self.args.num_minibatches) for x in batch)):
+            for minibatch in zip(*(column[order].chunk(self.args.num_minibatches) for column in batch)):
                 metrics = self.update(*minibatch)
             if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
                 break
         self.obs_norm.learn(rollout.obs)
         return metrics
-    def update(self, obs, action, advantage, return_, old_log_prob):  # a minibatch [B, …]
-        ratio = (self.actor.log_prob(obs, action) - old_log_prob).exp()                     # [PPO-1] ρ
+    def update(self, x, action, advantage, return_, old_log_prob):  # a minibatch [B, …]
+        ratio = (self.actor.log_prob(x, action) - old_log_prob).exp()                       # [PPO-1] ρ
         clipped = ratio.clamp(1 - self.args.clip_coef, 1 + self.args.clip_coef)             # [PPO-2]
         actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()              # [PPO-3] the worse
-        critic_loss = nn.functional.mse_loss(self.critic(obs), return_)                     # [AC-2] (V − return)²
+        critic_loss = nn.functional.mse_loss(self.critic(x), return_)                       # [AC-2] (V − return)²
         entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()           # [AC-3] H(π)
         loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
         descend(loss, self.optimizer, self.args.max_grad_norm)
@@ -220,23 +220,23 @@ class Environments:
     def blame(self):
         return blame(f"{self.args.env_id}, {'evaluation' if self.entropy[1] else 'training'} step {self.global_step}")
     def tensors(self, obs, *columns):  # [N, …], [N], [N], … → [N, O], [N], [N], …
-        rows = np.column_stack((obs.reshape(len(obs), -1), *columns)).astype(np.float32)
-        finite, rows = np.isfinite(rows).all(0), torch.from_numpy(rows).to(self.args.device)
-        finite.all() or refuse(("reward" if finite[:self.obs_size].all() else "observation") + " is NaN or infinite")
-        return rows[:, :self.obs_size], *rows[:, self.obs_size:].T
+        obs, columns = obs.reshape(len(obs), -1).astype(np.float32), np.array(columns, np.float32)
+        np.isfinite(obs).all() or refuse("observation is NaN or infinite")
+        np.isfinite(columns).all() or refuse("reward is NaN or infinite")
+        return torch.from_numpy(obs).to(self.args.device), *torch.from_numpy(columns).to(self.args.device)
     def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
-        self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
+        self.actions.append((box.low + (unit + 1) / 2 * (box.high - box.low)).clip(box.low, box.high))
         with self.blame():
             np.isfinite(unit).all() or refuse("action, and so some weight, is NaN or infinite")
             obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
             next_obs, *rest = self.tensors(obs, reward, terminated, truncated)
         transition = Transition(self.obs, action, rest[0], next_obs, *rest[1:])
-        self.obs, done = next_obs, terminated | truncated
-        self.global_step += len(done)
+        self.obs, done, self.global_step = next_obs, terminated | truncated, self.global_step + len(action)
         self.lengths, self.returns = self.lengths + 1, self.returns + reward
-        self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
-        done.any() and self.begin(done)
+        if done.any():
+            self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
+            self.begin(done)
         return transition
     def state_dict(self):
         return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),

@@ -220,23 +220,23 @@ class Environments:
     def blame(self):
         return blame(f"{self.args.env_id}, {'evaluation' if self.entropy[1] else 'training'} step {self.global_step}")
     def tensors(self, obs, *columns):  # [N, …], [N], [N], … → [N, O], [N], [N], …
-        rows = np.column_stack((obs.reshape(len(obs), -1), *columns)).astype(np.float32)
-        finite, rows = np.isfinite(rows).all(0), torch.from_numpy(rows).to(self.args.device)
-        finite.all() or refuse(("reward" if finite[:self.obs_size].all() else "observation") + " is NaN or infinite")
-        return rows[:, :self.obs_size], *rows[:, self.obs_size:].T
+        obs, columns = obs.reshape(len(obs), -1).astype(np.float32), np.array(columns, np.float32)
+        np.isfinite(obs).all() or refuse("observation is NaN or infinite")
+        np.isfinite(columns).all() or refuse("reward is NaN or infinite")
+        return torch.from_numpy(obs).to(self.args.device), *torch.from_numpy(columns).to(self.args.device)
     def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
         unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
-        self.actions.append(np.clip(box.low + (unit + 1) / 2 * (box.high - box.low), box.low, box.high))
+        self.actions.append((box.low + (unit + 1) / 2 * (box.high - box.low)).clip(box.low, box.high))
         with self.blame():
             np.isfinite(unit).all() or refuse("action, and so some weight, is NaN or infinite")
             obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
             next_obs, *rest = self.tensors(obs, reward, terminated, truncated)
         transition = Transition(self.obs, action, rest[0], next_obs, *rest[1:])
-        self.obs, done = next_obs, terminated | truncated
-        self.global_step += len(done)
+        self.obs, done, self.global_step = next_obs, terminated | truncated, self.global_step + len(action)
         self.lengths, self.returns = self.lengths + 1, self.returns + reward
-        self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
-        done.any() and self.begin(done)
+        if done.any():
+            self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
+            self.begin(done)
         return transition
     def state_dict(self):
         return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),

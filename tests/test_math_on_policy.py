@@ -109,7 +109,8 @@ def test_PG_1_is_the_log_density_of_scipy(name):
     agent = make_agent(load(name))
     obs, action = batch(load(name), 4, 5)[:2]
     with torch.no_grad():
-        mean, std, log_prob = agent.actor(obs), agent.actor.log_std.exp(), agent.actor.log_prob(obs, action)
+        mean, std = agent.actor(obs), agent.actor.log_std.exp()
+        log_prob = agent.actor.log_prob(agent.obs_norm(obs), action)
     assert log_prob.shape == (4, 5)
     np.testing.assert_allclose(log_prob, scipy.stats.norm.logpdf(action, mean, std).sum(-1), rtol=1e-12)
 
@@ -257,13 +258,13 @@ def learn_once(name, monkeypatch, **values):
 def test_AC_2_is_the_gradient_of_the_mean_squared_error_with_fixed_aims(name, monkeypatch):
     gradient, agent, rollout, metrics = learn_once(name, monkeypatch, vf_coef=1.0, ent_coef=0.0)
     with torch.no_grad():
-        value, next_value = agent.critic(rollout.obs).numpy(), agent.critic(rollout.next_obs).numpy()
+        value, next_value = (agent.critic(agent.obs_norm(x)).numpy() for x in (rollout.obs, rollout.next_obs))
     assert value.shape == (6, 3)
     aim = value + advantages(rollout.reward.numpy(), value, next_value, rollout.terminated.numpy(),
                              rollout.truncated.numpy(), 0.9, 0.8)
 
     def error():
-        return ((agent.critic(rollout.obs).detach().numpy() - aim) ** 2).mean()
+        return ((agent.critic(agent.obs_norm(rollout.obs)).detach().numpy() - aim) ** 2).mean()
 
     assert metrics["losses/value_loss"].item() == pytest.approx(error(), rel=1e-10)
     for n, parameter in agent.critic.named_parameters():
@@ -299,7 +300,7 @@ def test_PPO_1_ratio_is_one_on_the_first_minibatch_of_every_rollout(name, monkey
 
     def spy_act(self, obs):
         action = act(self, obs)
-        acted.append(log_prob(self.actor, obs, action).detach())
+        acted.append(log_prob(self.actor, self.obs_norm(obs), action).detach())
         return action
 
     def spy_log_prob(self, *args):
@@ -332,7 +333,7 @@ def clipped_gradient(name, monkeypatch, z, shift, reward):
     agent = frozen_agent(module, monkeypatch, obs_size=3, action_size=1, num_envs=1, update_epochs=2, num_minibatches=1,
                          vf_coef=0.0, ent_coef=0.0)
     std = agent.actor.log_std.detach().exp()
-    bias = agent.actor[-1].bias
+    bias = agent.actor[-1][-1].bias
 
     def move(update):
         bias.data += shift * std if update == 1 else 0
@@ -341,7 +342,7 @@ def clipped_gradient(name, monkeypatch, z, shift, reward):
     rollout = batch(module, 1, 1, action_size=1, terminated=1.0)
     with torch.no_grad():
         rollout.action[:] = agent.actor(rollout.obs) + z * std
-        advantage = reward - agent.critic(rollout.obs).item()
+        advantage = reward - agent.critic(agent.obs_norm(rollout.obs)).item()
     agent.learn(rollout._replace(reward=torch.full((1, 1), reward).double()))
     names = {id(p): n for n, p in agent.named_parameters()}
     found = [seen[1][names[id(p)]].item() for p in (bias, agent.actor.log_std)]
@@ -379,12 +380,12 @@ def test_every_row_is_used_once_an_epoch_and_none_turns_into_nan(name, steps, en
     agent = make_agent(module, num_envs=envs, update_epochs=3, num_minibatches=divisor, norm_adv=norm_adv)
     rollout = batch(module, max(2, steps), envs)
     log_prob = agent.actor.log_prob
-    agent.actor.log_prob = lambda obs, action: (rows.append(obs[..., 0].flatten()), log_prob(obs, action))[1]
+    agent.actor.log_prob = lambda x, action: (rows.append(x[..., 0].flatten()), log_prob(x, action))[1]
     agent.learn(rollout)
     assert len(rows) == 1 + 3 * divisor
     epochs = torch.cat(rows[1:]).view(3, size)
     for epoch in epochs:
-        assert torch.equal(epoch.sort().values, rollout.obs[..., 0].flatten().sort().values)
+        assert torch.equal(epoch.sort().values, rows[0].sort().values)
     assert size < 6 or not torch.equal(epochs[0], epochs[1])  # in another order
     assert all(p.isfinite().all() for p in agent.parameters())
 
@@ -406,7 +407,7 @@ def test_normalised_advantages_have_mean_0_and_variance_1(name, monkeypatch):
     """Seen in the gradient with respect to the last bias: −mean of (a − μ) / σ² (A − mean) / deviation."""
     gradient, agent, rollout, _ = learn_once(name, monkeypatch, norm_adv=True)
     with torch.no_grad():
-        value, next_value = agent.critic(rollout.obs).numpy(), agent.critic(rollout.next_obs).numpy()
+        value, next_value = (agent.critic(agent.obs_norm(x)).numpy() for x in (rollout.obs, rollout.next_obs))
         score = ((rollout.action - agent.actor(rollout.obs)) / agent.actor.log_std.exp() ** 2).numpy()
     advantage = advantages(rollout.reward.numpy(), value, next_value, rollout.terminated.numpy(),
                            rollout.truncated.numpy(), 0.9, 0.8)
@@ -561,6 +562,6 @@ def test_the_critic_learns_values_known_in_closed_form(name, task, monkeypatch, 
                   total_timesteps=20_000, learning_rate=5e-3 if name == "a2c" else 2e-3, num_minibatches=4,
                   update_epochs=4, vf_coef=1.0, hidden_sizes=(32,))
     with torch.no_grad():
-        value = (agent.critic(torch.eye(8)) * (agent.scale_reward.var + 1e-8).sqrt()).numpy()
+        value = (agent.critic(agent.obs_norm(torch.eye(8))) * (agent.scale_reward.var + 1e-8).sqrt()).numpy()
     expected = 0.9 ** np.arange(7, -1, -1) if task == "LastReward" else np.full(8, 10.0)
     np.testing.assert_allclose(value, expected, rtol=0.1)
