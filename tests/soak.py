@@ -19,7 +19,7 @@ from robustness import ROOT, record
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-SMALL = ("--env-id Hopper-v5 --total-timesteps 1000000000 --eval-frequency 20000 --eval-episodes 2 "
+SMALL = ("--env-id Hopper-v5 --total-timesteps 1000000000 --eval-frequency 500 --eval-episodes 2 "
          "--checkpoint-frequency 5000 --hidden-sizes 32 32").split()
 OFF_POLICY = "--batch-size 32 --learning-starts 1000 --buffer-size 20000".split()  # a memory that is full soon
 
