@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ON_POLICY = [name for name in ("reinforce", "a2c", "ppo_continuous") if (ROOT / f"{name}.py").exists()]
 OFF_POLICY = [name for name in ("ddpg", "td3") if (ROOT / f"{name}.py").exists()]
 SCRIPTS = ON_POLICY + OFF_POLICY
+# by default one script of each kind: what its tests see is in the plumbing, which is the same text in all
+ONE_OF_EACH = pytest.mark.parametrize("script", ["a2c", "td3", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name not in ("a2c", "td3"))])
 
 OFF_POLICY_SMALL = ("--total-timesteps 2400 --eval-frequency 800 --eval-episodes 2 --checkpoint-frequency 300 "
                     "--hidden-sizes 32 32 --batch-size 32 --learning-starts 400 --buffer-size 1000").split()

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import SMALL, assert_same_run, command, environment, run
+from conftest import ONE_OF_EACH, SMALL, assert_same_run, command, environment, run
 
 TASKS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
          "Pusher", "Reacher", "Swimmer", "Walker2d"]
@@ -37,6 +37,7 @@ def check(script, options, tmp_path, kills, seed):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+@ONE_OF_EACH  # test_faults.py does it with all five on toy tasks
 def test_resume_after_kill(script, tmp_path):
     check(script, [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"], tmp_path, kills=2, seed=1)
     assert not list((tmp_path / "killed").glob("*.tmp"))

@@ -3,12 +3,8 @@ import json
 import shutil
 
 import pytest
-from conftest import OFF_POLICY, ROOT, SCRIPTS, SMALL, assert_same_run, checkpoint, evaluations, flatten, load, run
-
-
-# by default one script of each kind: what these see is in the plumbing, which is the same text in all
-ONE_OF_EACH = pytest.mark.parametrize("script", ["a2c", "td3", *(
-    pytest.param(name, marks=pytest.mark.slow) for name in SCRIPTS if name not in ("a2c", "td3"))])
+from conftest import (
+    OFF_POLICY, ONE_OF_EACH, ROOT, SMALL, assert_same_run, checkpoint, evaluations, flatten, load, run)
 
 
 @ONE_OF_EACH
