@@ -7,8 +7,7 @@
 On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise log π(a|s) A
 reinforce.py plus one idea: a critic V, which learns towards A + V, so that nobody waits for an episode's end.
-Rewards are divided by the running deviation of the discounted return. Sections 1 to 5 are the algorithm, labels such
-as [PG-1] the steps of its derivation.
+Rewards are divided by the running deviation of the discounted return. Labels like [PG-1]: steps of its derivation.
 """
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
 import math, multiprocessing, os, pickle, platform, re, shutil, signal, sys, threading, time, typing, zlib
@@ -101,10 +100,9 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):        
     delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
-def descend(loss, optimizer, max_grad_norm):
+def backward(loss, optimizer, max_grad_norm):
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
     optimizer.vector.grad = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
-    optimizer.step()
 
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
@@ -124,12 +122,13 @@ class Agent(nn.Module):
         reward = self.scale_reward(reward, done)
         value, next_value = self.critic(x).detach(), self.critic(self.obs_norm(next_obs)).detach()
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
+        self.obs_norm.learn(obs)
         actor_loss = -(self.actor.log_prob(x, action) * advantage).mean()                   # [AC-1]
         critic_loss = nn.functional.mse_loss(self.critic(x), return_)                       # [AC-2] (V − return)²
         entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()           # [AC-3] H(π)
         loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
-        descend(loss, self.optimizer, self.args.max_grad_norm)
-        self.obs_norm.learn(rollout.obs)
+        backward(loss, self.optimizer, self.args.max_grad_norm)
+        self.optimizer.step()
         metrics = {"policy_loss": actor_loss, "value_loss": critic_loss, "entropy": entropy}
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,8 +8,7 @@ On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much be
     A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
     ρ = π(a|s) / π_old(a|s)                                       critic: minimise (V(s) − (A + V_old))²
 a2c.py plus one idea: the clipped ratio ρ allows many updates from a rollout.
-Rewards are divided by the running deviation of the discounted return. Sections 1 to 5 are the algorithm, labels such
-as [PG-1] the steps of its derivation.
+Rewards are divided by the running deviation of the discounted return. Labels like [PG-1]: steps of its derivation.
 """
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
 import math, multiprocessing, os, pickle, platform, re, shutil, signal, sys, threading, time, typing, zlib
@@ -109,10 +108,9 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):        
     delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
-def descend(loss, optimizer, max_grad_norm):
+def backward(loss, optimizer, max_grad_norm):
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
     optimizer.vector.grad = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
-    optimizer.step()
 
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
@@ -133,25 +131,26 @@ class Agent(nn.Module):
         value, next_value = self.critic(x).detach(), self.critic(self.obs_norm(next_obs)).detach()
         old_log_prob = self.actor.log_prob(x, action).detach()
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
+        self.obs_norm.learn(obs)
         if self.args.norm_adv:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         batch = [column.flatten(0, 1) for column in (x, action, advantage, return_, old_log_prob)]
         for _ in range(self.args.update_epochs):
             order = torch.randperm(len(batch[0]))
             for minibatch in zip(*(column[order].chunk(self.args.num_minibatches) for column in batch)):
-                metrics = self.update(*minibatch)
+                metrics = self.gradient(*minibatch)
+                self.optimizer.step()
             if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
                 break
-        self.obs_norm.learn(rollout.obs)
         return metrics
-    def update(self, x, action, advantage, return_, old_log_prob):  # a minibatch [B, …]
+    def gradient(self, x, action, advantage, return_, old_log_prob):  # from a minibatch [B, …]; returns what to log
         ratio = (self.actor.log_prob(x, action) - old_log_prob).exp()                       # [PPO-1] ρ
         clipped = ratio.clamp(1 - self.args.clip_coef, 1 + self.args.clip_coef)             # [PPO-2]
         actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()              # [PPO-3] the worse
         critic_loss = nn.functional.mse_loss(self.critic(x), return_)                       # [AC-2] (V − return)²
         entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()           # [AC-3] H(π)
         loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
-        descend(loss, self.optimizer, self.args.max_grad_norm)
+        backward(loss, self.optimizer, self.args.max_grad_norm)
         metrics = {"policy_loss": actor_loss, "value_loss": critic_loss, "entropy": entropy}
         metrics["approx_kl"] = (ratio - 1 - ratio.log()).mean()
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
@@ -161,7 +160,8 @@ def train(args):
     with torch.device(args.device):
         agent = Agent(envs.obs_size, envs.action_size, args)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
-    agent.update = torch.compile(agent.update) if args.compile else agent.update
+    if args.compile:  # and with the losses the gradients
+        torch._dynamo.config.trace_autograd_ops, agent.gradient = True, torch.compile(agent.gradient)
     while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate

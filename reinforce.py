@@ -7,8 +7,7 @@
 On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
     G_t = Σ γᵏ r_{t+k}, the rest of the episode                   actor: maximise Σ_t log π(a_t|s_t) (G_t − b)
 b is the running mean of earlier batches' G. An episode cut by the time limit is complete: its horizon is finite.
-Rewards are divided by the running deviation of the discounted return. Sections 1 to 5 are the algorithm, labels such
-as [PG-1] the steps of its derivation.
+Rewards are divided by the running deviation of the discounted return. Labels like [PG-1]: steps of its derivation.
 """
 import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
 import math, multiprocessing, os, pickle, platform, re, shutil, signal, sys, threading, time, typing, zlib
@@ -93,10 +92,9 @@ def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 
     for x_t, weight in zip(x.flip(0), discount * (1 - done.flip(0))):
         y.append(x_t + weight * y[-1])
     return torch.stack(y[:0:-1])
-def descend(loss, optimizer, max_grad_norm):
+def backward(loss, optimizer, max_grad_norm):
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
     optimizer.vector.grad = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
-    optimizer.step()
 
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
@@ -117,10 +115,11 @@ class Agent(nn.Module):
         reward = self.scale_reward(reward, done)
         return_ = discounted_sum(reward, done, self.args.gamma)                             # [PG-2] G_t
         advantage = return_ - self.baseline.mean                                            # [PG-3] G_t − b
-        loss = -(self.actor.log_prob(x, action) * advantage * first).sum(0).mean()        # [PG-4]
-        descend(loss, self.optimizer, self.args.max_grad_norm)
+        self.obs_norm.learn(obs)
+        loss = -(self.actor.log_prob(x, action) * advantage * first).sum(0).mean()          # [PG-4]
+        backward(loss, self.optimizer, self.args.max_grad_norm)
+        self.optimizer.step()
         self.baseline.learn(return_[first > 0])
-        self.obs_norm.learn(rollout.obs)
         metrics = {"policy_loss": loss, "baseline": self.baseline.mean}
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────

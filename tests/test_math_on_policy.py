@@ -493,11 +493,11 @@ def test_reward_scale_forgets_at_either_end(name, monkeypatch):
 
 @anywhere
 @pytest.mark.parametrize("bound", [0.5, 1e9])
-def test_descend_clips_the_norm_of_the_whole_gradient(name, bound):
+def test_backward_clips_the_norm_of_the_whole_gradient(name, bound):
     net = torch.nn.Linear(1, 1)  # a weight and a bias
     optimizer = load(name).Adam(net, 0.1)
     for _ in range(2):  # nothing is left over from the first
-        load(name).descend(3 * net.weight.sum() + 4 * net.bias.sum(), optimizer, bound)
+        load(name).backward(3 * net.weight.sum() + 4 * net.bias.sum(), optimizer, bound)
         expected = torch.tensor([3.0, 4.0]) * min(1, bound / 5)
         torch.testing.assert_close(optimizer.vector.grad, expected, rtol=1e-5, atol=1e-6)
 
@@ -522,9 +522,9 @@ def test_Adam_moves_the_parameters_as_torch_does_one_by_one():
 @pytest.mark.parametrize("anneal_lr", [True, False])
 def test_learning_rate_falls_linearly_to_zero(name, anneal_lr, monkeypatch, tmp_path):
     """As the optimizer sees it over a real run of ten rollouts, 16 steps each."""
-    module, rates, descend = load(name), [], load(name).descend
-    monkeypatch.setattr(module, "descend", lambda loss, optimizer, *rest: (
-        rates.append(optimizer.param_groups[0]["lr"]), descend(loss, optimizer, *rest)))
+    module, rates, backward = load(name), [], load(name).backward
+    monkeypatch.setattr(module, "backward", lambda loss, optimizer, *rest: (
+        rates.append(optimizer.param_groups[0]["lr"]), backward(loss, optimizer, *rest)))
     train(module, monkeypatch, tmp_path, "toys:LastReward-v0", num_envs=2, num_steps=8, total_timesteps=160,
           update_epochs=2, num_minibatches=2, learning_rate=0.01, anneal_lr=anneal_lr)
     updates = 4 if name == "ppo_continuous" else 1

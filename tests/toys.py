@@ -87,10 +87,10 @@ class Raw(torch.nn.Module):
 
 
 def spy_gradients(module, monkeypatch, agent, meanwhile=None):
-    """Replaces `descend`, the only place where parameters move: keeps each loss's gradient by name, moves nothing."""
+    """Replaces `backward` or `descend`, without which no parameter moves: keeps each loss's gradient by name."""
     seen = []
 
-    def descend(loss, optimizer, *rest):
+    def keep(loss, optimizer, *rest):
         names = {id(p): name for name, p in agent.named_parameters()}
         parameters = optimizer.parameters
         grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
@@ -98,7 +98,7 @@ def spy_gradients(module, monkeypatch, agent, meanwhile=None):
         if meanwhile:
             meanwhile(len(seen))
 
-    monkeypatch.setattr(module, "descend", descend)
+    monkeypatch.setattr(module, "descend" if hasattr(module, "descend") else "backward", keep)
     return seen
 
 
