@@ -397,6 +397,7 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
              f"--device {args.device}: not on this machine, which has {', '.join(devices)}"),
             (folder or not args.run_dir.exists(), f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"),
             (not args.resume or not args.evaluate, f"--resume {args.resume}: not together with --evaluate"),
+            (not args.compile or shutil.which(os.environ.get("CXX", "c++")), "--compile: no C++ compiler; install g++"),
             (not args.track or importlib.util.find_spec("wandb"), "--track: needs wandb; pip install wandb")):
         holds or fail(message)
     return args
@@ -418,9 +419,8 @@ if __name__ == "__main__":
         wide = args.device == "cpu" and min(args.hidden_sizes) >= 256
         torch.set_num_threads(args.num_threads or min(1 + wide, torch.get_num_threads()))
         torch.manual_seed(args.seed)
-        if wide:  # oneDNN in place of MKL, and of its instructions those that keep fp32 what it is
-            os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
-            torch.set_float32_matmul_precision("medium")
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # of oneDNN's instructions those that keep fp32 what it is
+        torch.set_float32_matmul_precision("medium" if wide else "highest")  # oneDNN in place of MKL where that pays
         show(args) if args.evaluate else train(args)
     except OSError as error:
         fail(f"{os.fsdecode(error.filename or args.run_dir)}: {error.strerror or error}", 1)

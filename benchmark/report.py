@@ -20,8 +20,7 @@ from speed import CELLS, ENV, LIMITS, NUM_ENVS, rate, read_speed
 NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
 MARKS = "<!-- {} -->\n", "<!-- end -->"
 ENOUGH_RETURN = 3000  # of HalfCheetah-v5, the time to which is told
-PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone",
-         "compiled": "the same with --compile"}
+PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone"}
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
 TEXT = """# Benchmark
 
@@ -316,19 +315,19 @@ def ran(record, *sides):
 
 def speed_table(speed):
     rows = []
-    for name, cell in CELLS.items():
+    for (name, cell), (mine, option) in itertools.product(CELLS.items(), (("ours", ""), ("compiled", " --compile"))):
         records = [speed.get((name, device)) for device in ("cpu", "cuda")]
-        for side, floor in cell.sides.items():
+        for side, floor in cell.sides.items() if mine in cell.sides else ():
             if side not in PEERS or side in LIMITS and not floor or not any(records):
                 continue
-            row = [f"{cell.script}.py, {cell.title}", PEERS[side]]
+            row = [f"{cell.script}.py{option}, {cell.title}", PEERS[side]]
             asked = f"{floor:.1f}" if floor else "–"
             for record in records:
-                if not ran(record, "ours", side):
+                if not ran(record, mine, side):
                     row.append("not run")
                     continue
-                found = ratios(record, "ours", side)
-                ours, theirs = (middle(record, lambda sides, one=one: rate(sides[one])) for one in ("ours", side))
+                found = ratios(record, mine, side)
+                ours, theirs = (middle(record, lambda sides, one=one: rate(sides[one])) for one in (mine, side))
                 row.append(f"{ours:,.0f} / {theirs:,.0f} = {statistics.median(found):.2f} "
                            f"[{min(found):.2f}, {max(found):.2f}]")
                 asked += " (missed)" * bool(record["device"] == "cpu" and floor and statistics.median(found) < floor)

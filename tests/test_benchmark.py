@@ -409,6 +409,10 @@ def test_speed_by_hand(tmp_path):
     rows = report.speed_table(both).split("\n")
     assert "| SBX (JAX) | 400 / 1,200 = 0.33 [0.25, 0.50] | 1.0 (missed) | not run |" in rows[3]
     assert rows[2].endswith("| 1.8 | 400 / 300 = 2.00 [1.00, 2.00] |") and report.limits_table(both).count("\n") == 3
+    ppo = {("ppo_continuous", "cpu"): fake_speed("ppo_continuous", compiled=(2, 1, 2), sbx=None)}
+    rows = report.speed_table(ppo).split("\n")[2:]  # 3 peers without --compile, then with it: 600, 1200, 600 steps/s
+    assert len(rows) == 6 and "32 minibatches of 64 | Stable" in rows[0] and "| 2.2 (missed) |" in rows[0]
+    assert rows[3].startswith("| ppo_continuous.py --compile") and "600 / 300 = 3.00 [2.00, 4.00] | 2.2 |" in rows[3]
     times = {side: (1, 2, 4) if "native" in side else (2, 2, 4) for side in speed.SCALING}
     scaling = fake_speed("td3-scaling", **times)
     table = report.scaling_table(both | {("td3-scaling", "cpu"): scaling}).split("\n")

@@ -121,6 +121,12 @@ def test_bad_lines(script, tmp_path, monkeypatch, capsys):
     check_in_process(script, lines, tmp_path, monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("script", ["ppo_continuous", "td3"])
+def test_compile_without_a_compiler(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    check_in_process(script, [(["--compile"], "--compile: no C.. compiler; install")], tmp_path, monkeypatch, capsys)
+
+
 def test_options_of_a_run_are_fixed(script, tmp_path, monkeypatch, capsys, whole):
     shutil.copytree(whole(script, *options_of(script)), tmp_path / "run")
     shutil.copytree(whole(SCRIPTS[SCRIPTS.index(script) - 1], *options_of(SCRIPTS[SCRIPTS.index(script) - 1])),
