@@ -114,7 +114,8 @@ class Agent(nn.Module):
         self.optimizer = Adam(self, args.learning_rate, eps=1e-5)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
-        return torch.normal(self.actor(obs), self.actor.log_std.exp())
+        mean = self.actor(obs)
+        return mean + self.actor.log_std.exp() * torch.randn_like(mean)
     def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         x = self.obs_norm(obs)

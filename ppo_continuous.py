@@ -122,7 +122,8 @@ class Agent(nn.Module):
         self.optimizer = Adam(self, args.learning_rate, eps=1e-5)
     @torch.no_grad()
     def act(self, obs):                               # [N, O] → [N, A]
-        return torch.normal(self.actor(obs), self.actor.log_std.exp())
+        mean = self.actor(obs)
+        return mean + self.actor.log_std.exp() * torch.randn_like(mean)
     def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
         obs, action, reward, next_obs, terminated, truncated = rollout
         x = self.obs_norm(obs)
@@ -132,8 +133,7 @@ class Agent(nn.Module):
         old_log_prob = self.actor.log_prob(x, action).detach()
         advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
         self.obs_norm.learn(obs)
-        if self.args.norm_adv:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8) if self.args.norm_adv else advantage
         batch = [column.flatten(0, 1) for column in (x, action, advantage, return_, old_log_prob)]
         for _ in range(self.args.update_epochs):
             order = torch.randperm(len(batch[0]))
