@@ -4,6 +4,7 @@ for (const math of document.querySelectorAll(".arithmatex")) {
 }
 
 const pane = document.querySelector(".reading pre");
+const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
 let pinned = null;
 
 function light(key) {  // what has this key, and nothing else
@@ -14,9 +15,9 @@ function light(key) {  // what has this key, and nothing else
 function show(from, key) {  // the other side of what was pointed at; the side where the reader is stays where it is
   if (from.matches(".equation")) {
     const line = pane.querySelector(".line.lit"), [top, bottom] = [pane, line].map(e => e?.getBoundingClientRect());
-    if (line) pane.scrollTo({top: pane.scrollTop + bottom.top - top.top - pane.clientHeight / 3, behavior: "smooth"});
+    if (line) pane.scrollTo({top: pane.scrollTop + bottom.top - top.top - pane.clientHeight / 3, behavior});
   } else
-    document.querySelector(".equation.lit")?.scrollIntoView({block: "center", behavior: "smooth"});
+    document.querySelector(".equation.lit")?.scrollIntoView({block: "center", behavior});
 }
 
 function listen(event, act) {
