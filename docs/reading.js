@@ -1,6 +1,10 @@
 for (const math of document.querySelectorAll(".arithmatex")) {
   katex.render(math.textContent.slice(2, -2), math, {displayMode: math.tagName === "DIV", throwOnError: false});
-  if (/^[.,;:!?)]/.test(math.nextSibling?.data)) math.after("\u2060");  // no line begins with a comma
+  const text = math.nextSibling, mark = /^[.,;:!?)]+/.exec(text?.data)?.[0];
+  if (mark) {  // into the unbreakable end of the formula, so that no line begins with a comma
+    math.querySelector(".katex-html").lastChild.append(mark);
+    text.data = text.data.slice(mark.length);
+  }
 }
 
 const pane = document.querySelector(".reading pre");
