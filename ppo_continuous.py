@@ -143,7 +143,7 @@ class Agent(nn.Module):
             if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
                 break
         return metrics
-    def gradient(self, x, action, advantage, return_, old_log_prob):  # from a minibatch [B, …]; returns what to log
+    def gradient(self, x, action, advantage, return_, old_log_prob):  # of a minibatch [B, …]; returns what to log
         ratio = (self.actor.log_prob(x, action) - old_log_prob).exp()                       # [PPO-1] ρ
         clipped = ratio.clamp(1 - self.args.clip_coef, 1 + self.args.clip_coef)             # [PPO-2]
         actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()              # [PPO-3] the worse
@@ -160,7 +160,7 @@ def train(args):
     with torch.device(args.device):
         agent = Agent(envs.obs_size, envs.action_size, args)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
-    if args.compile:  # and with the losses the gradients
+    if args.compile:  # losses and gradients as one graph
         torch._dynamo.config.trace_autograd_ops, agent.gradient = True, torch.compile(agent.gradient)
     while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
