@@ -433,6 +433,14 @@ def test_actions_are_drawn_from_the_policy_a_row_for_each_environment(name):
 
 
 @anywhere
+def test_a_deviation_that_is_NaN_makes_actions_that_are(name):
+    """torch.normal would raise; Environments.step says in one line that an action is NaN."""
+    agent = make_agent(load(name))
+    torch.nn.init.constant_(agent.actor.log_std, float("nan"))
+    assert agent.act(torch.ones(2, 3).double()).isnan().all()
+
+
+@anywhere
 def test_the_normalizer_learns_the_mean_and_variance_of_all_that_it_saw_once(name):
     module = load(name)
     agent, seen = make_agent(module, num_envs=4, update_epochs=3, num_minibatches=2), []
