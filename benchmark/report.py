@@ -6,6 +6,7 @@
 import collections
 import csv
 import dataclasses
+import functools
 import itertools
 import math
 import statistics
@@ -313,12 +314,12 @@ def ran(record, *sides):
     return record and all(each.get(side) for each in record["rounds"] for side in sides)
 
 
-def speed_table(speed):
+def speed_table(speed, short=False):
     rows = []
     for (name, cell), (mine, option) in itertools.product(CELLS.items(), (("ours", ""), ("compiled", " --compile"))):
         records = [speed.get((name, device)) for device in ("cpu", "cuda")]
         for side, floor in cell.sides.items() if mine in cell.sides else ():
-            if side not in PEERS or side in LIMITS and not floor or not any(records):
+            if side not in PEERS or (short or side in LIMITS) and not floor or not any(records):
                 continue
             row = [f"{cell.script}.py{option}, {cell.title}", PEERS[side]]
             asked = f"{floor:.1f}" if floor else "–"
@@ -459,11 +460,12 @@ def main(args):
         sys.exit(print(f"--results {args.results}: holds no results", file=sys.stderr) or 2)
     found, names = scores(cells), ["all", *map(file_name, sorted({key[3] for key in cells}))]
     speed = read_speed(args.results / "speed.jsonl")
-    short, *more = (part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
-                    for part, make in ((SPEED, speed_table), (LIMIT, limits_table), (SCALING, scaling_table)))
+    short, *parts = (part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
+                     for part, make in ((SPEED, functools.partial(speed_table, short=True)), (SPEED, speed_table),
+                                        (LIMIT, limits_table), (SCALING, scaling_table)))
     text = TEXT.format(enough=ENOUGH, table=final_table(cells), aggregates=aggregate_table(found),
                        improvement=improvement_table(found), times=time_table(cells), env=ENV, aim=ENOUGH_RETURN,
-                       reaching=reaching_table(cells), speed=short + "".join(more),
+                       reaching=reaching_table(cells), speed="".join(parts),
                        figures="\n".join(f"![{name}](figures/{name}.png)" for name in names))
     readme = args.readme.read_text()
     for name, part in ("results", final_table(cells, short=True) + "\n"), ("speed", short):
