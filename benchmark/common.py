@@ -197,7 +197,9 @@ def read(*folders):
         only = None if folder.exists() else folder.name
         folder = folder if folder.exists() else folder.parent
         for path in sorted(folder.rglob("provenance.json")):
-            results.append(Result(json.loads(path.read_text()), json.loads((path.parent / "config.json").read_text()),
+            config = json.loads((path.parent / "config.json").read_text())
+            config = {name: value for name, value in config.items() if name not in ("run_dir", "checksum")}  # not where
+            results.append(Result(json.loads(path.read_text()), config,
                                   list(csv.DictReader(open(path.parent / "evaluations.csv")))))
         for path in sorted(folder.rglob("runs.jsonl")):
             rows = {}

@@ -201,6 +201,8 @@ def test_script_of_ours(tmp_path):
     hashed = subprocess.run(["git", "hash-object", ROOT / "a2c.py"], capture_output=True, text=True).stdout
     assert run.version == hashed[:8]
     assert run.packages["torch"] == run.config["torch"] and run.config["processor"] and run.commit
+    common.collect([run], tmp_path / "collected")  # what a run is, not where on somebody's machine it lay
+    assert not [path for path in (tmp_path / "collected").rglob("*.*") if str(tmp_path) in path.read_text()]
     assert run.config["anneal_lr"] is False and (folder.parents[2] / "native_mujoco.py").exists() == bool(run.native)
 
 
