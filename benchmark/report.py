@@ -99,11 +99,12 @@ Steps of the environment per second on {env}, at the same work on all sides: net
 normalisation, processors. PyTorch has as many threads on all sides as the scripts give it: one, and with networks 256
 wide one a processor. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
 Medians over the rounds; the ratio is the median of the ratios round by round, in brackets the least and the greatest.
-*At least* is what we ask of ourselves. *Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv and eager
-PyTorch, never optimised.
+*At least* is what we ask of ourselves.
 
 """
-LIMIT = """### Limits
+LIMIT = """*Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv and eager PyTorch, never optimised.
+
+### Limits
 
 *Environment* is `native_mujoco.py` alone with random actions, *update* `Agent.learn` alone, both at once the limit of a
 script that does one after the other. FLOPs are those of the update's matrix products for one environment step, the peak

@@ -1,10 +1,12 @@
 """--compile changes how fast the update is, not what it is."""
+import functools
+
 import pytest
 import test_math_off_policy
 import test_math_on_policy
 import torch
 from conftest import OFF_POLICY, SCRIPTS, SMALL, evaluations, load, run
-from toys import make_agent
+from toys import make_agent, train
 
 
 @pytest.mark.slow
@@ -19,20 +21,29 @@ def test_compiled_equals_eager_over_100_updates(name):
             agent.actor.compile()
         elif compiled and name == "ppo_continuous":
             agent.gradient = torch.compile(agent.gradient, fullgraph=True)
-            torch._dynamo.config.trace_autograd_ops = True  # as the script does
         elif compiled:
             agent.learn = torch.compile(agent.learn)
         torch.manual_seed(0)
-        for update in range(10 if name == "ppo_continuous" else 100):
-            if name in OFF_POLICY:
-                test_math_off_policy.learn(agent, test_math_off_policy.batch(module, 8, update), update)
-            else:
-                agent.learn(test_math_on_policy.batch(module, 5, 4, update, truncated=0.2, terminated=0.2))
+        with torch._dynamo.config.patch(trace_autograd_ops=name == "ppo_continuous"):  # as the script does
+            for update in range(10 if name == "ppo_continuous" else 100):
+                if name in OFF_POLICY:
+                    test_math_off_policy.learn(agent, test_math_off_policy.batch(module, 8, update), update)
+                else:
+                    agent.learn(test_math_on_policy.batch(module, 5, 4, update, truncated=0.2, terminated=0.2))
         agents.append(agent.state_dict())
     start = make_agent(module).state_dict()
     assert any((agents[0][key] - start[key]).abs().max() > 0.01 for key in start if key.startswith("actor."))
     for key, value in agents[0].items():
         torch.testing.assert_close(agents[1][key], value, rtol=1e-6, atol=1e-9, msg=key)
+
+
+@pytest.mark.slow
+def test_ppo_compiles_one_graph(monkeypatch, tmp_path):
+    """As the script itself sets it up: what breaks the graph is an error here, and was half of the speed."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, fullgraph=True))
+    with torch._dynamo.config.patch(trace_autograd_ops=False):
+        train(load("ppo_continuous"), monkeypatch, tmp_path, "Pendulum-v1", num_envs=2, num_steps=8,
+              total_timesteps=32, num_minibatches=2, compile=True)
 
 
 @pytest.mark.slow
