@@ -22,6 +22,7 @@ NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg"
 MARKS = "<!-- {} -->\n", "<!-- end -->"
 ENOUGH_RETURN = 3000  # of HalfCheetah-v5, the time to which is told
 PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone"}
+SIGNS = {"ahead": ">", "behind": "<", "not significant": "≈"}  # "/" where there is no verdict
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
 TEXT = """# Benchmark
 
@@ -42,6 +43,8 @@ task version or protocol differs, a verdict says that numbers differ, not why: s
 are usually lower than evaluations like ours, and tasks changed between versions.
 
 ## Final evaluations
+
+{count}
 
 {table}
 
@@ -211,19 +214,16 @@ def in_order(cells):  # a script's tasks together, then options and versions
     return sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][3], cell[0][2], cell[0][1]))
 
 
-def final_table(cells, short=False):
+def final_table(cells):
     rows = []
     for (script, version, options, task), runs in in_order(cells):
-        values, (published, said) = finals(runs), against(script, task, runs)
+        values = finals(runs)
         ends = interval(bootstrap([values], iqm)) if len(values) >= ENOUGH else "–"
-        row = [label(script, options), task, f"{steps(runs):,}", len(runs), spread(values)]
-        rows.append([*row, published, said] if short else
-                    [*row, number(iqm(values)), ends, published, said,
+        rows.append([label(script, options), task, f"{steps(runs):,}", len(runs), spread(values), number(iqm(values)),
+                     ends, *against(script, task, runs),
                      f"`{version}`" + ", uncommitted" * any(str(run.commit).endswith("dirty") for run in runs)])
-    header = "script | task | steps | seeds | return, mean ± std | "
-    published = "published, mean ± std (seeds); task version, protocol, source | ours is"
-    return markdown(header + published, "llrrrll", rows) if short else markdown(
-        f"{header}IQM | 95 % | {published} | version", "llrrrrrlll", rows)
+    return markdown("script | task | steps | seeds | return, mean ± std | IQM | 95 % | published, mean ± std (seeds); "
+                    "task version, protocol, source | ours is | version", "llrrrrrlll", rows)
 
 
 def newest(cells):
@@ -233,6 +233,21 @@ def newest(cells):
         place, when = (key[0], key[2], key[3]), max(run.finished for run in runs)
         best[place] = max(best.get(place, ("", "", [])), (when, key[1], runs), key=lambda entry: entry[:2])
     return {place: runs for place, (_, _, runs) in sorted(best.items())}
+
+
+def matrix(cells):
+    """Tasks by scripts, and how many cells are ahead: default options, newest versions."""
+    found, said = collections.defaultdict(dict), collections.Counter()
+    for (script, options, task), runs in newest(cells).items():
+        if options == "default":
+            row, (_, word) = target(script, task), against(script, task, runs)
+            said[word] += bool(row)
+            found[task][script] = f"{spread(finals(runs))} ({len(runs)})" + (
+                f" {SIGNS.get(word, '/')} {number(float(row['mean']))}" if row else "")
+    count = (f"Of {said.total()} cells with a published number, newest versions and default options, {said['ahead']} "
+             f"are ahead, {said['behind']} behind, {said['not significant']} not significantly different.")
+    rows = [[task, *(found[task].get(script, "–") for script in NAMES)] for task in sorted(found)]
+    return count, markdown(" | ".join(["task", *NAMES.values()]), "l" + "r" * len(NAMES), rows)
 
 
 def scores(cells):
@@ -459,17 +474,18 @@ def main(args):
     cells = groups(read(args.results))
     if not cells:
         sys.exit(print(f"--results {args.results}: holds no results", file=sys.stderr) or 2)
-    found, names = scores(cells), ["all", *map(file_name, sorted({key[3] for key in cells}))]
+    (count, overview), found = matrix(cells), scores(cells)
+    names = ["all", *map(file_name, sorted({key[3] for key in cells}))]
     speed = read_speed(args.results / "speed.jsonl")
     short, *parts = (part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
                      for part, make in ((SPEED, functools.partial(speed_table, short=True)), (SPEED, speed_table),
                                         (LIMIT, limits_table), (SCALING, scaling_table)))
-    text = TEXT.format(enough=ENOUGH, table=final_table(cells), aggregates=aggregate_table(found),
+    text = TEXT.format(enough=ENOUGH, count=count, table=final_table(cells), aggregates=aggregate_table(found),
                        improvement=improvement_table(found), times=time_table(cells), env=ENV, aim=ENOUGH_RETURN,
                        reaching=reaching_table(cells), speed="".join(parts),
                        figures="\n".join(f"![{name}](figures/{name}.png)" for name in names))
     readme = args.readme.read_text()
-    for name, part in ("results", final_table(cells, short=True) + "\n"), ("speed", short):
+    for name, part in ("results", f"{overview}\n\n{count}\n"), ("speed", short):
         before, mark, rest = readme.partition(MARKS[0].format(name))
         if not mark:
             sys.exit(print(f"{args.readme}: has no {MARKS[0].format(name).strip()}", file=sys.stderr) or 2)

@@ -6,6 +6,7 @@ milliseconds, does what its options say (how long to sleep, where to die), and n
 import csv
 import itertools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -311,8 +312,8 @@ def test_report_notices_a_changed_digit(copy, tmp_path):
     assert copy() == 0 and copy("--check") == 0
     assert (tmp_path / "figures" / "all.png").read_bytes()[1:4] == b"PNG"
     readme = (tmp_path / "README.md").read_text()
-    assert readme.startswith("before\n<!-- results -->\n| script") and "old" not in readme
-    assert "|\n<!-- end -->\nafter\n<!-- speed -->\n" in readme and readme.endswith("<!-- end -->\nlast\n")
+    assert readme.startswith("before\n<!-- results -->\n| task") and "old" not in readme
+    assert "different.\n<!-- end -->\nafter\n<!-- speed -->\n" in readme and readme.endswith("<!-- end -->\nlast\n")
     record, path = fake_speed(), tmp_path / "results" / "speed.jsonl"
     speed.save(path, record)
     assert copy("--check") == 1 and copy() == 0 and copy("--check") == 0
@@ -358,6 +359,22 @@ def test_versions_are_not_pooled_and_the_newest_is_drawn():
     cells = common.groups(old + fake_runs("Ant-v5", [5.0]))
     assert [len(runs) for runs in cells.values()] == [2, 1] and report.final_table(cells).count("\n") == 3
     assert [[run.version for run in runs] for runs in report.newest(cells).values()] == [["aaaaaaaa"]]
+
+
+def test_overview_counts_cells_of_newest_versions_and_default_options():
+    cells = common.groups([
+        *fake_runs("Hopper-v5", [9000.0, 9000], "a2c"), *fake_runs("Humanoid-v5", [5000.0, 5010], "ddpg"),
+        *fake_runs("Swimmer-v5", [10.0, 11, 12, 13, 14], "ppo_continuous"),  # 108.5 ± 21.5 (10)
+        *fake_runs("Hopper-v5", [2500.0, 3500], "ppo_continuous"),  # 2912 ± 748 (3)
+        *fake_runs("Hopper-v5", [9000.0, 9000], "ppo_continuous", "bbbbbbbb", "2025"), *fake_runs("Ant-v5", [1.0]),
+        *fake_runs("Toy-v0", [1.0, 2.0]), *fake_runs("Pusher-v5", [1.0, 2.0], options="tau=1")])
+    count, table = report.matrix(cells)
+    assert [int(number) for number in re.findall("[0-9]+", count)] == [5, 2, 1, 1]
+    assert [line.split(" | ") for line in table.replace("| ", "", 1).split("\n| ")[2:]] == [
+        ["Ant-v5", "–", "–", "–", "–", "1.0 (1) / 4,911 |"],
+        ["Hopper-v5", "–", "9,000 ± 0.0 (2) > 1,224", "3,000 ± 707 (2) ≈ 2,912", "–", "– |"],
+        ["Humanoid-v5", "–", "–", "–", "5,005 ± 7.1 (2) > 1,700", "– |"],
+        ["Swimmer-v5", "–", "–", "12.0 ± 1.6 (5) < 108", "–", "– |"], ["Toy-v0", "–", "–", "–", "–", "1.5 ± 0.7 (2) |"]]
 
 
 def test_every_target_has_its_protocol():
