@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from common import HERE, PUBLISHED, bootstrap, groups, iqm, optimality_gap, read, reference
-from speed import CELLS, ENV, LIMITS, NUM_ENVS, rate, read_speed
+from speed import CELLS, ENV, LIMITS, NUM_ENVS, PARTS, rate, read_speed
 
 NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
 MARKS = "<!-- {} -->\n", "<!-- end -->"
@@ -112,6 +112,14 @@ LIMIT = """*Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv a
 *Environment* is `native_mujoco.py` alone with random actions, *update* `Agent.learn` alone, both at once the limit of a
 script that does one after the other. FLOPs are those of the update's matrix products for one environment step, the peak
 that of the fastest float32 matrix product here; their quotient is the limit that arithmetic sets.
+
+{table}
+
+"""
+PART = """### Where the time goes
+
+Microseconds per environment step, within training: `Agent.act`, `Environments.step` (the physics, and all that a step
+keeps account of), `Agent.learn`, and the rest: loops, memory, logs. Medians over the rounds.
 
 {table}
 
@@ -376,6 +384,18 @@ def limits_table(speed):
     return rows and markdown(header, "llrrrrrrrrr", rows)
 
 
+def parts_table(speed):
+    rows = []
+    for (name, device), record in speed.items():
+        if name.endswith("-parts"):
+            all_ = middle(record, lambda sides: 1e6 / rate(sides["parts"]))
+            each = [middle(record, lambda sides, part=part: 1e6 * sides["parts"][part] / sides["parts"]["steps"])
+                    for part in PARTS]
+            rows.append([f"{CELLS[name].script}.py, {CELLS[name].title}", device,
+                         *map(number, (*each, all_ - sum(each), all_))])
+    return rows and markdown(f"script | device | {' | '.join(PARTS)} | rest | in all", "llrrrrr", rows)
+
+
 def scaling_table(speed):
     rows = []
     for (name, device), record in speed.items():
@@ -479,7 +499,7 @@ def main(args):
     speed = read_speed(args.results / "speed.jsonl")
     short, *parts = (part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
                      for part, make in ((SPEED, functools.partial(speed_table, short=True)), (SPEED, speed_table),
-                                        (LIMIT, limits_table), (SCALING, scaling_table)))
+                                        (LIMIT, limits_table), (PART, parts_table), (SCALING, scaling_table)))
     text = TEXT.format(enough=ENOUGH, count=count, table=final_table(cells), aggregates=aggregate_table(found),
                        improvement=improvement_table(found), times=time_table(cells), env=ENV, aim=ENOUGH_RETURN,
                        reaching=reaching_table(cells), speed="".join(parts),

@@ -49,6 +49,7 @@ SMALL, LARGE = {"hidden-sizes": (64, 64)}, {"hidden-sizes": (256, 256), "batch-s
 PPO = SMALL | {"num-minibatches": 32, "update-epochs": 10}
 OFF_POLICY = {"ours": None, "sb3": 1.8, "sbx": 1.0, "minimal": None} | LIMITS
 SCALING = {f"{kind} {n}": None for n in NUM_ENVS for kind in ("native", "sync")}
+PARTS = {"acting": ("Agent", "act"), "environments": ("Environments", "step"), "learning": ("Agent", "learn")}
 CELLS = {
     "ppo_continuous": Cell("8 × 256 steps, 10 × 32 minibatches of 64", "ppo_continuous",
                            PPO | {"num-envs": 8, "num-steps": 256},
@@ -67,6 +68,7 @@ CELLS = {
     "ppo_continuous-scaling": Cell("", "ppo_continuous", {}, SCALING, 2048, 4096),
     "td3-scaling": Cell("", "td3", {"learning-starts": 500}, SCALING, 1000, 1000),
 }
+CELLS |= {f"{name}-parts": cell._replace(sides={"parts": None}) for name, cell in CELLS.items() if "ours" in cell.sides}
 
 
 # ── sides: each gives {steps, seconds}, or None where it cannot run ──────────────────────────────────────────────────
@@ -179,34 +181,71 @@ def environment(cell, warm, total, device, threads):
     return timed(lambda: envs.step(next(actions)) and num_envs)
 
 
-def update(cell, warm, total, device, threads):
-    """Agent.learn alone, again and again on what training gave it first, under the settings that the script makes."""
-    from torch.utils.flop_counter import FlopCounterMode
+def run_here(cell, total, device, threads, change):
+    """Runs the script in this process, as if it had been called, after change(its module)."""
     path = ROOT / f"{cell.script}.py"
-    tree, script, seen = ast.parse(path.read_text()), types.ModuleType("__main__"), []
+    tree, script = ast.parse(path.read_text()), types.ModuleType("__main__")
     main = ast.Module([tree.body.pop()], [])
     script.__file__, sys.modules["__main__"] = str(path), script
     sys.path.insert(0, str(ROOT))
     exec(compile(tree, path, "exec"), vars(script))
-    learn = script.Agent.learn
-
-    def repeated(agent, *given):
-        seen.append(given)
-        if len(seen) < 2:
-            return learn(agent, *given)
-        reward = given[0].reward
-        steps, turns = reward.numel() if reward.dim() == 2 else 1, itertools.cycle(seen)
-        found = timed(lambda: learn(agent, *next(turns)) and steps)
-        with FlopCounterMode(display=False) as counter:
-            for each in seen:
-                learn(agent, *each)
-        print(json.dumps(found | {"flops": counter.get_total_flops() / len(seen) / steps}), flush=True)
-        sys.exit()
-    script.Agent.learn = repeated
+    change(script)
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = [str(path), *words(cell, total, device, threads, f"{folder}/run")]
         exec(compile(main, path, "exec"), vars(script))
-    fail(f"{path.name}: did not learn within {total} steps")
+
+
+def update(cell, warm, total, device, threads):
+    """Agent.learn alone, again and again on what training gave it first, under the settings that the script makes."""
+    from torch.utils.flop_counter import FlopCounterMode
+    seen = []
+
+    def change(script):
+        learn = script.Agent.learn
+
+        def repeated(agent, *given):
+            seen.append(given)
+            if len(seen) < 2:
+                return learn(agent, *given)
+            reward = given[0].reward
+            steps, turns = reward.numel() if reward.dim() == 2 else 1, itertools.cycle(seen)
+            found = timed(lambda: learn(agent, *next(turns)) and steps)
+            with FlopCounterMode(display=False) as counter:
+                for each in seen:
+                    learn(agent, *each)
+            print(json.dumps(found | {"flops": counter.get_total_flops() / len(seen) / steps}), flush=True)
+            sys.exit()
+        script.Agent.learn = repeated
+    run_here(cell, total, device, threads, change)
+    fail(f"{cell.script}.py: did not learn within {total} steps")
+
+
+def parts(cell, warm, total, device, threads):
+    """Where the time goes in training: seconds in the agent's acting and learning and in the environments' steps."""
+    import torch
+    spent, marks = dict.fromkeys(PARTS, 0.0), []
+
+    def clocked(work, name):
+        def clock(*given):
+            start = time.perf_counter()
+            done = work(*given)
+            device == "cuda" and torch.cuda.synchronize()
+            spent[name] += time.perf_counter() - start
+            return done
+        return clock
+
+    def change(script):
+        for name, (owner, method) in PARTS.items():
+            setattr(vars(script)[owner], method, clocked(getattr(vars(script)[owner], method), name))
+        goes_on = script.Run.goes_on
+
+        def marked(run, *given):
+            marks.append((run.envs.global_step, time.perf_counter(), dict(spent)))
+            return goes_on(run, *given)
+        script.Run.goes_on = marked
+    run_here(cell, total, device, threads, change)
+    first, last = next(mark for mark in marks if mark[0] >= warm), marks[-1]
+    return between([mark[:2] for mark in marks], warm) | {name: last[2][name] - first[2][name] for name in PARTS}
 
 
 def peak(cell, warm, total, device, threads):
@@ -227,7 +266,7 @@ def peak(cell, warm, total, device, threads):
 
 SIDES = {"ours": ours, "compiled": functools.partial(ours, compile=()), "minimal": minimal,
          "sb3": functools.partial(peer, "stable_baselines3"), "sbx": functools.partial(peer, "sbx"),
-         "environment": environment, "update": update, "peak": peak}
+         "environment": environment, "update": update, "peak": peak, "parts": parts}
 
 
 def rate(measured):

@@ -436,6 +436,10 @@ def test_speed_by_hand(tmp_path):
     scaling = fake_speed("td3-scaling", **times)
     table = report.scaling_table(both | {("td3-scaling", "cpu"): scaling}).split("\n")
     assert len(table) == 2 + 5 and table[6] == "| td3.py | cpu | 256 | 600 | 600 | 1.00 |"
+    rounds = [{"parts": dict(steps=1000, seconds=all_, acting=all_ / 4, environments=all_ / 2, learning=all_ / 10)}
+              for all_ in (1, 4, 2)]
+    table = report.parts_table({("a2c-parts", "cpu"): fake_speed("a2c-parts") | {"rounds": rounds}}).split("\n")
+    assert len(table) == 3 and table[2] == "| a2c.py, 16 × 5 steps | cpu | 500 | 1,000 | 200 | 300 | 2,000 |"
     path = tmp_path / "speed.jsonl"
     for cell, date in ("td3", "1"), ("a2c", "2"), ("td3", "3"):  # a part replaces only that part
         speed.save(path, fake_speed(cell) | {"date": date})
@@ -469,7 +473,7 @@ def test_every_side_runs(cell, tmp_path):
         pytest.importorskip(package, reason=MISSING)
     path = tmp_path / "speed.jsonl"
     subprocess.run(tool("speed", "--cells", cell, "--rounds", 1, "--threads", 1, "--results", path, "--steps",
-                        {"reinforce": 8000}.get(cell, 2048)), check=True)
+                        8000 if "reinforce" in cell else 2048), check=True)
     record = json.loads(path.read_text())
     assert record["rounds"][0].keys() == speed.CELLS[cell].sides.keys()
     assert all(sides["steps"] > 0 and sides["seconds"] > 0 for sides in record["rounds"][0].values())
@@ -477,7 +481,10 @@ def test_every_side_runs(cell, tmp_path):
         first, rest, values = 2 * 17 * 64, 2 * 64 * 64 + 64 * 6 + 64, 2 * (17 * 64 + 64 * 64 + 64)  # V twice, π once
         actor = 17 * 64 + 64 * 64 + 64 * 6
         assert record["rounds"][0]["update"]["flops"] == 2 * (10 * (2 * first + 3 * rest) + values + actor) == 637_568
-    assert report.speed_table({(cell, "cpu"): record}) or report.scaling_table({(cell, "cpu"): record})
+    found = record["rounds"][0].get("parts", {"seconds": 1})
+    assert sum(found.get(part, 0) for part in speed.PARTS) < found["seconds"] and found.get("learning") != 0
+    tables = report.speed_table, report.scaling_table, report.parts_table
+    assert any(table({(cell, "cpu"): record}) for table in tables)
 
 
 # ── tune.py ──────────────────────────────────────────────────────────────────────────────────────────────────────────
