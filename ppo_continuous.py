@@ -144,7 +144,7 @@ class Agent(nn.Module):
                 break
         return metrics
     def gradient(self, x, action, advantage, return_, old_log_prob):  # of a minibatch [B, …]; returns what to log
-        ratio = (self.actor.log_prob(x, action) - old_log_prob).exp()                       # [PPO-1] ρ
+        ratio = (log_ratio := self.actor.log_prob(x, action) - old_log_prob).exp()          # [PPO-1] ρ
         clipped = ratio.clamp(1 - self.args.clip_coef, 1 + self.args.clip_coef)             # [PPO-2]
         actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()              # [PPO-3] the worse
         critic_loss = nn.functional.mse_loss(self.critic(x), return_)                       # [AC-2] (V − return)²
@@ -152,7 +152,7 @@ class Agent(nn.Module):
         loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
         backward(loss, self.optimizer, self.args.max_grad_norm)
         metrics = {"policy_loss": actor_loss, "value_loss": critic_loss, "entropy": entropy}
-        metrics["approx_kl"] = (ratio - 1 - ratio.log()).mean()
+        metrics["approx_kl"] = (ratio - 1 - log_ratio).mean()
         return {f"losses/{name}": value.detach() for name, value in metrics.items()}
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):

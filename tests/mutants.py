@@ -70,8 +70,10 @@ MUTANTS = [
     ("the optimizer steps a copy", "", ALL, "nn.utils.vector_to_parameters(self.vector, self.parameters)",
      "pass", MATH),
     # PPO
-    ("ratio upside down", "", PPO, "ratio = (self.actor.log_prob(x, action) - old_log_prob)",
-     "ratio = (old_log_prob - self.actor.log_prob(x, action))"),
+    ("ratio upside down", "", PPO, "log_ratio := self.actor.log_prob(x, action) - old_log_prob)",
+     "log_ratio := old_log_prob - self.actor.log_prob(x, action))"),
+    ("approx_kl from the ratio, which may underflow", "", PPO, "ratio - 1 - log_ratio)", "ratio - 1 - ratio.log())"),
+    ("approx_kl without what makes it positive", "", PPO, "(ratio - 1 - log_ratio)", "(-log_ratio)"),
     ("the better of the two", "", PPO, "-torch.min(ratio", "-torch.max(ratio"),
     ("no clip", "", PPO, "torch.min(ratio * advantage, clipped * advantage)", "(ratio * advantage)"),
     ("clip without the minimum", "", PPO, "torch.min(ratio * advantage, clipped * advantage)", "(clipped * advantage)"),
@@ -91,8 +93,8 @@ MUTANTS = [
     ("one step a pass", "", PPO, "\n                self.optimizer.step()", "\n            self.optimizer.step()"),
     ("only half of the minibatches", "", PPO, ".chunk(self.args.num_minibatches)",
      ".chunk(self.args.num_minibatches)[::2]"),
-    ("advantages scaled in each minibatch", "17", PPO, "ratio = (self", "advantage = (advantage - advantage.mean()) / "
-     "(advantage.std() + 1e-8) if self.args.norm_adv else advantage; ratio = (self"),
+    ("advantages scaled in each minibatch", "17", PPO, "ratio = (log_", "advantage = (advantage - advantage.mean()) / "
+     "(advantage.std() + 1e-8) if self.args.norm_adv else advantage; ratio = (log_"),
     ("advantages not centred", "", PPO, "(advantage - advantage.mean()) /", "advantage /"),
     ("target_kl ends all at once", "", PPO, "approx_kl\"] > self.args.target_kl", "approx_kl\"] < self.args.target_kl"),
     # acting and normalising, on-policy

@@ -403,6 +403,19 @@ def test_target_kl_ends_the_passes(name):
 
 
 @carrying("PPO-1")
+def test_approx_kl_by_hand_and_where_ratios_underflow(name):
+    """The last action is one that the policy, its σ fallen, has left: ρ = 0 in floating point, log ρ = −1000."""
+    module = load(name)
+    agent = make_agent(module)
+    x, action = torch.ones(4, agent.obs_norm.mean.numel()), torch.ones(4, len(agent.actor.log_std))
+    log_ratio = torch.tensor([0.0, 0.5, -0.5, -1000.0])
+    old = agent.actor.log_prob(x.double(), action.double()).detach() - log_ratio
+    metrics = agent.gradient(x.double(), action.double(), log_ratio.double(), log_ratio.double(), old)
+    assert metrics["losses/approx_kl"].item() == pytest.approx((0 + 0.1487213 + 0.1065307 + 999) / 4, abs=1e-6)
+    assert agent.optimizer.vector.grad.isfinite().all()
+
+
+@carrying("PPO-1")
 def test_normalised_advantages_have_mean_0_and_variance_1(name, monkeypatch):
     """Seen in the gradient with respect to the last bias: −mean of (a − μ) / σ² (A − mean) / deviation."""
     gradient, agent, rollout, _ = learn_once(name, monkeypatch, norm_adv=True)
