@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE / "published"
 PACKAGES = "torch", "gymnasium", "mujoco", "numpy"
 FIELDS = ["options", "task", "seed"]  # what tells runs of one version apart
+WHERE = "run_dir", "resume", "checksum"  # of a configuration: where a run lay, and a checksum that covers it
 
 
 def fail(message):
@@ -198,7 +199,7 @@ def read(*folders):
         folder = folder if folder.exists() else folder.parent
         for path in sorted(folder.rglob("provenance.json")):
             config = json.loads((path.parent / "config.json").read_text())
-            config = {name: value for name, value in config.items() if name not in ("run_dir", "checksum")}  # not where
+            config = {name: value for name, value in config.items() if name not in WHERE}
             results.append(Result(json.loads(path.read_text()), config,
                                   list(csv.DictReader(open(path.parent / "evaluations.csv")))))
         for path in sorted(folder.rglob("runs.jsonl")):

@@ -196,9 +196,10 @@ def test_script_of_ours(tmp_path):
     assert done.returncode == 0 and "1 of 1 runs done, 100 % of the whole" in done.stdout, done.stdout + done.stderr
     subprocess.run([sys.executable, ROOT / "a2c.py", *words, "--env-id", "Pendulum-v1", "--seed", "3", "--run-dir",
                     tmp_path / "own", "--device", "cpu", "--num-threads", "1"], check=True, capture_output=True)
-    run, = common.read(tmp_path / "r")
     folder = next((tmp_path / "r").rglob("provenance.json")).parent
     assert_same_run(tmp_path / "own", folder)
+    subprocess.run([sys.executable, folder.parents[2] / "a2c.py", "--resume", folder], check=True, capture_output=True)
+    run, = common.read(tmp_path / "r")
     hashed = subprocess.run(["git", "hash-object", ROOT / "a2c.py"], capture_output=True, text=True).stdout
     assert run.version == hashed[:8]
     assert run.packages["torch"] == run.config["torch"] and run.config["processor"] and run.commit
