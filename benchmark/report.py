@@ -60,7 +60,8 @@ gap is how far scores stay below 1 on average. Rows on different tasks do not co
 
 ## Time
 
-Of training and evaluations together, for a run with one thread; other runs may have shared the machine.
+Of training and evaluations together, newest versions, for a run with one thread; other runs may have shared the
+machine.
 
 {times}
 
@@ -304,7 +305,7 @@ def improvement_table(found):
 
 def time_table(cells):
     rows = []
-    for (script, _, options, task), runs in in_order(cells):
+    for (script, options, task), runs in newest(cells).items():
         seconds = np.array([run.column("wall_seconds")[-1] for run in runs])
         rates = [run.column("global_step")[-1] / run.column("wall_seconds")[-1] for run in runs]
         processors = ", ".join(sorted({f"{run.config['processor']}, {run.config['device']}" for run in runs}))

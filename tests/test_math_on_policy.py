@@ -407,10 +407,10 @@ def test_approx_kl_by_hand_and_where_ratios_underflow(name):
     """The last action is one that the policy, its σ fallen, has left: ρ = 0 in floating point, log ρ = −1000."""
     module = load(name)
     agent = make_agent(module)
-    x, action = torch.ones(4, agent.obs_norm.mean.numel()), torch.ones(4, len(agent.actor.log_std))
-    log_ratio = torch.tensor([0.0, 0.5, -0.5, -1000.0])
-    old = agent.actor.log_prob(x.double(), action.double()).detach() - log_ratio
-    metrics = agent.gradient(x.double(), action.double(), log_ratio.double(), log_ratio.double(), old)
+    x, action = (torch.ones(4, size).double() for size in (agent.obs_norm.mean.numel(), len(agent.actor.log_std)))
+    log_ratio = torch.tensor([0.0, 0.5, -0.5, -1000.0]).double()
+    old_log_prob = agent.actor.log_prob(x, action).detach() - log_ratio
+    metrics = agent.gradient(x, action, *torch.ones(2, 4).double(), old_log_prob)
     assert metrics["losses/approx_kl"].item() == pytest.approx((0 + 0.1487213 + 0.1065307 + 999) / 4, abs=1e-6)
     assert agent.optimizer.vector.grad.isfinite().all()
 
