@@ -94,7 +94,6 @@ def mlp(*sizes):
 class Actor(nn.Sequential):                           # [B, O] → [B, A] in [-1, 1]         # [2] μ, and its target μ′
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__(*mlp(obs_size, *hidden_sizes, action_size), nn.Tanh())
-
 class Critic(nn.Sequential):                          # [B, O], [B, A] → [B]                # [3] Q, and its target Q′
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__(*mlp(obs_size + action_size, *hidden_sizes, 1))
@@ -107,10 +106,8 @@ def target_q(actor_target, critic_target, batch, args):                         
     next_action = actor_target(next_obs)                                                    # [5] a′ = μ′(s′)
     next_q = critic_target(next_obs, next_action)                                           # [7] Q′(s′, a′)
     return reward + args.gamma * (1 - terminated) * next_q                                  # [9] [DPG-1] y
-
-def descend(loss, optimizer):
+def backward(loss, optimizer):
     optimizer.vector.grad = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
-    optimizer.step()
 @torch.no_grad()
 def polyak(model, target, tau):
     for new, slow in zip(model.parameters(), target.parameters()):
@@ -119,8 +116,7 @@ def polyak(model, target, tau):
 class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
         super().__init__()
-        self.args = args
-        self.actor = Actor(obs_size, action_size, args.hidden_sizes)
+        self.args, self.actor = args, Actor(obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(obs_size, action_size, args.hidden_sizes)
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_optimizer = Adam(self.actor, args.learning_rate)
@@ -133,12 +129,15 @@ class Agent(nn.Module):
         y = target_q(self.actor_target, self.critic_target, batch, self.args)
         q = self.critic(batch.obs, batch.action)                                            # [10] Q(s, a)
         critic_loss = nn.functional.mse_loss(q, y)                                          # [11] [DPG-2] error
-        descend(critic_loss, self.critic_optimizer)                                         # [12]
+        metrics = {"losses/critic_loss": critic_loss.detach(), "losses/q": q.detach().mean()}
+        backward(critic_loss, self.critic_optimizer)
+        self.critic_optimizer.step()                                                        # [12]
         actor_loss = -self.critic(batch.obs, self.actor(batch.obs)).mean()                  # [13] [DPG-3] ascent
-        descend(actor_loss, self.actor_optimizer)
+        backward(actor_loss, self.actor_optimizer)
+        self.actor_optimizer.step()
         polyak(self.actor, self.actor_target, self.args.tau)                                # [14] [DPG-4] μ′ ← τ μ + …
         polyak(self.critic, self.critic_target, self.args.tau)                              # [15] [DPG-4] Q′ ← τ Q + …
-        return {"losses/critic_loss": critic_loss.detach(), "losses/q": q.detach().mean()}
+        return metrics
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
     envs = Environments(args, args.num_envs, 0)
@@ -147,7 +146,8 @@ def train(args):
     memory, metrics = ReplayBuffer(args.buffer_size, envs.obs_size, envs.action_size, args.device, args.run_dir), {}
     run = Run(args, envs=envs, memory=memory, agent=agent, actor_optimizer=agent.actor_optimizer,
               critic_optimizer=agent.critic_optimizer)
-    agent.learn = torch.compile(agent.learn) if args.compile else agent.learn
+    if args.compile:  # losses and gradients as graphs, broken at the optimizers' steps
+        torch._dynamo.config.trace_autograd_ops, agent.learn = True, torch.compile(agent.learn)
     while run.goes_on(metrics):
         learning = envs.global_step >= args.learning_starts
         action = agent.act(envs.obs) if learning else 2 * torch.rand(len(envs.obs), envs.action_size) - 1

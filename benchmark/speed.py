@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 LIMITS = {"environment": None, "update": None, "peak": None}
 SMALL, LARGE = {"hidden-sizes": (64, 64)}, {"hidden-sizes": (256, 256), "batch-size": 256, "learning-starts": 500}
 PPO = SMALL | {"num-minibatches": 32, "update-epochs": 10}
-OFF_POLICY = {"ours": None, "sb3": 1.8, "sbx": 1.0, "minimal": None} | LIMITS
+OFF_POLICY = {"ours": None, "sb3": 1.8, "sbx": 1.0, "minimal": None, "compiled": None} | LIMITS
 SCALING = {f"{kind} {n}": None for n in NUM_ENVS for kind in ("native", "sync")}
 PARTS = {"acting": ("Agent", "act"), "environments": ("Environments", "step"), "learning": ("Agent", "learn")}
 CELLS = {

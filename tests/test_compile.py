@@ -24,7 +24,7 @@ def test_compiled_equals_eager_over_100_updates(name):
         elif compiled:
             agent.learn = torch.compile(agent.learn)
         torch.manual_seed(0)
-        with torch._dynamo.config.patch(trace_autograd_ops=name == "ppo_continuous"):  # as the script does
+        with torch._dynamo.config.patch(trace_autograd_ops=name not in ("reinforce", "a2c")):  # as the scripts do
             for update in range(10 if name == "ppo_continuous" else 100):
                 if name in OFF_POLICY:
                     test_math_off_policy.learn(agent, test_math_off_policy.batch(module, 8, update), update)
@@ -44,6 +44,30 @@ def test_ppo_compiles_one_graph(monkeypatch, tmp_path):
     with torch._dynamo.config.patch(trace_autograd_ops=False):
         train(load("ppo_continuous"), monkeypatch, tmp_path, "Pendulum-v1", num_envs=2, num_steps=8,
               total_timesteps=32, num_minibatches=2, compile=True)
+
+
+@pytest.mark.parametrize("name", OFF_POLICY)
+def test_losses_and_gradients_of_an_off_policy_update_are_one_graph(name, monkeypatch, tmp_path):
+    """As the script itself sets it up: nothing but the optimizers' steps breaks the update, and no graph hands on a
+    tensor with a history, whose gradient would be computed apart from its loss, and slower than without compiling."""
+    histories = []
+
+    def backend(graph, inputs):
+        def run(*args):
+            result = graph(*args)
+            histories.extend(x.requires_grad for x in result)
+            return result
+        return run
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    with torch._dynamo.config.patch(trace_autograd_ops=False):
+        train(load(name), monkeypatch, tmp_path, "Pendulum-v1", total_timesteps=20, learning_starts=10, batch_size=4,
+              buffer_size=60, hidden_sizes=(4,), compile=True)
+    breaks = torch._dynamo.utils.counters["graph_break"]  # torch's optimizers ask for these two:
+    assert all("torch._dynamo.graph_break()" in reason or "_fused_adam" in reason for reason in breaks), breaks
+    assert histories and not any(histories)
 
 
 @pytest.mark.slow

@@ -230,18 +230,19 @@ def test_TD3_step_12_moves_the_critics_and_nothing_else(name, monkeypatch):
     """Adam's first step is the learning rate times the sign of the gradient."""
     module = load(name)
     agent, data = make_agent(module, learning_rate=0.01), batch(module)
-    before, copies, descend = {n: p.clone() for n, p in agent.named_parameters()}, [], module.descend
+    before, copies, backward = {n: p.clone() for n, p in agent.named_parameters()}, [], module.backward
     gradients = {}
 
     def spy(loss, optimizer):
-        if not copies:
+        if not gradients:
             named = {n: p for n, p in agent.named_parameters() if n.startswith("critic.")}
             grads = torch.autograd.grad(loss, list(named.values()), retain_graph=True)
             gradients.update(zip(named, grads, strict=True))
-        descend(loss, optimizer)
-        copies.append({n: p.clone() for n, p in agent.named_parameters()})
+        backward(loss, optimizer)
 
-    monkeypatch.setattr(module, "descend", spy)
+    monkeypatch.setattr(module, "backward", spy)
+    for optimizer in agent.critic_optimizer, agent.actor_optimizer:
+        optimizer.register_step_post_hook(lambda *_: copies.append({n: p.clone() for n, p in agent.named_parameters()}))
     learn(agent, data)
     for n, p in copies[0].items():
         step = -0.01 * gradients[n] / (gradients[n].abs() + 1e-8) if n in gradients else 0
@@ -283,11 +284,15 @@ def test_DPG_3_is_the_chain_rule(name, monkeypatch):
 @pytest.mark.parametrize("num_envs", [1, 2, 3])
 def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(name, num_envs, monkeypatch, tmp_path):
     """Real training: an update an environment step; of TD3's actor every other time, of DDPG's every time."""
-    module, updated, optimizers = load(name), [], []
-    descend, adam = module.descend, module.Adam
-    monkeypatch.setattr(module, "Adam", lambda *args, **kw: optimizers.append(adam(*args, **kw)) or optimizers[-1])
-    monkeypatch.setattr(module, "descend", lambda loss, optimizer: (
-        updated.append("ac"[optimizer is optimizers[1]]), descend(loss, optimizer)))
+    module, updated = load(name), []
+    init = module.Agent.__init__
+
+    def hooked(agent, *args):
+        init(agent, *args)
+        agent.actor_optimizer.register_step_post_hook(lambda *_: updated.append("a"))
+        agent.critic_optimizer.register_step_post_hook(lambda *_: updated.append("c"))
+
+    monkeypatch.setattr(module.Agent, "__init__", hooked)
     train(module, monkeypatch, tmp_path, "toys:LastReward-v0", num_envs=num_envs, total_timesteps=60, batch_size=4,
           learning_starts=12, buffer_size=60, hidden_sizes=(4,))
     period = "cca" if name == "td3" else "ca"
@@ -330,7 +335,6 @@ def test_what_each_update_leaves_alone(name, monkeypatch):
     TD3 only when the actor does. No gradient is left anywhere."""
     module = load(name)
     agent, data = make_agent(module, policy_frequency=3), batch(module)
-    descend, polyak = module.descend, module.polyak
     parts = {"actor": agent.actor, "critic": agent.critic, "actor_target": agent.actor_target,
              "critic_target": agent.critic_target}
     moved = []
@@ -343,8 +347,9 @@ def test_what_each_update_leaves_alone(name, monkeypatch):
             assert all(p.grad is None for part in parts.values() for p in part.parameters())
         return wrapped
 
-    monkeypatch.setattr(module, "descend", spy(descend))
-    monkeypatch.setattr(module, "polyak", spy(polyak))
+    monkeypatch.setattr(module, "polyak", spy(module.polyak))
+    for optimizer in agent.critic_optimizer, agent.actor_optimizer:
+        monkeypatch.setattr(optimizer, "step", spy(optimizer.step))
     for update in range(4):
         learn(agent, data, update)
     whole = [["critic"], ["actor"], ["actor_target"], ["critic_target"]]
@@ -374,15 +379,16 @@ def test_the_steps_in_order(name, monkeypatch, tmp_path):
     record("4", module.ReplayBuffer, "sample")
     record("8", torch, "min")
     record("11", torch.nn.functional, "mse_loss")
-    record("descend", module, "descend")
+    record("backward", module, "backward")
+    record("step", module.Adam, "step")
     record("polyak", module, "polyak")
     record("noise", torch, "randn_like")
     train(module, monkeypatch, tmp_path, "toys:LastReward-v0", total_timesteps=12, learning_starts=10, batch_size=4,
           buffer_size=60, hidden_sizes=(4,))
     act = ["μ", "noise", "1", "4"]
-    delayed = ["μ", "Q1", "descend", "polyak", "polyak"]
-    td3 = ["5", "noise", "7", "8", "Q1", "Q2", "11", "11", "descend"]
-    ddpg = ["5", "7", "10", "11", "descend", "μ", "10", "descend", "polyak", "polyak"]
+    delayed = ["μ", "Q1", "backward", "step", "polyak", "polyak"]
+    td3 = ["5", "noise", "7", "8", "Q1", "Q2", "11", "11", "backward", "step"]
+    ddpg = ["5", "7", "10", "11", "backward", "step", "μ", "10", "backward", "step", "polyak", "polyak"]
     expected = 10 * ["1"] + (act + td3 + delayed + act + td3 if name == "td3" else 2 * (act + ddpg))
     assert trace[:len(expected)] == expected  # the last evaluation comes after
 
@@ -414,7 +420,7 @@ def test_the_first_actions_are_uniform(name, monkeypatch, tmp_path):
     """By Kolmogorov-Smirnov; false alarm: 1e-6, and the seed is fixed. After `learning_starts` they are the actor's."""
     module, stored, add = load(name), [], load(name).ReplayBuffer.add
     monkeypatch.setattr(module.ReplayBuffer, "add", lambda self, *row: (stored.append(row[1]), add(self, *row))[1])
-    monkeypatch.setattr(module, "descend", lambda *args: None)
+    monkeypatch.setattr(module, "backward", lambda *args: None)
     agent = train(module, monkeypatch, tmp_path, "toys:LastReward-v0", num_envs=2, total_timesteps=1600, batch_size=2,
                   hidden_sizes=(4,), learning_starts=1000, exploration_noise=0.0, policy_frequency=1_000_000)
     actions = torch.stack(stored)

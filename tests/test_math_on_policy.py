@@ -531,7 +531,8 @@ def test_Adam_moves_the_parameters_as_torch_does_one_by_one():
     mine, reference = module.Adam(ours, 0.01, eps=1e-5), torch.optim.Adam(theirs.parameters(), 0.01, eps=1e-5)
     ours.load_state_dict(theirs.state_dict())
     for x in data:
-        module.descend(ours(x).square().mean(), mine)
+        module.backward(ours(x).square().mean(), mine)
+        mine.step()
         reference.zero_grad()
         theirs(x).square().mean().backward()
         reference.step()

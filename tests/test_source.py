@@ -10,7 +10,7 @@ from toys import labels
 
 THIRD_PARTY = {"torch", "gymnasium", "mujoco", "numpy", "tyro", "tensorboard", "tqdm"}
 OWN = {"Args", "batch_steps", "checks", "Agent", "train", "total_loss", "target_q"}  # may differ between the scripts
-FAMILY = {"Actor", "Critic", "mlp"}  # the same within the on-policy and within the off-policy scripts
+FAMILY = {"Actor", "Critic", "mlp", "backward"}  # the same within the on-policy and within the off-policy scripts
 PAIRS = [("ddpg", "td3"), ("a2c", "ppo_continuous"), ("reinforce", "a2c")]
 LABELS = {  # of each script, in the order of its text
     "reinforce": {"PG": 4}, "a2c": {"PG": 1, "GAE": 3, "AC": 4}, "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3},

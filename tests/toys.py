@@ -87,7 +87,7 @@ class Raw(torch.nn.Module):
 
 
 def spy_gradients(module, monkeypatch, agent, meanwhile=None):
-    """Replaces `backward` or `descend`, without which no parameter moves: keeps each loss's gradient by name."""
+    """Replaces `backward`, without which no parameter moves: keeps each loss's gradient by name."""
     seen = []
 
     def keep(loss, optimizer, *rest):
@@ -98,7 +98,7 @@ def spy_gradients(module, monkeypatch, agent, meanwhile=None):
         if meanwhile:
             meanwhile(len(seen))
 
-    monkeypatch.setattr(module, "descend" if hasattr(module, "descend") else "backward", keep)
+    monkeypatch.setattr(module, "backward", keep)
     return seen
 
 
