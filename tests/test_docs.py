@@ -105,9 +105,9 @@ def test_curves_lists_what_is_logged():
         tree = ast.parse((ROOT / f"{script}.py").read_text())
         logged |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)
                    and re.fullmatch(r"(charts|eval|losses)/\w+", str(node.value))}
-        logged |= {f"losses/{key.value.removeprefix('losses/')}" for node in ast.walk(tree) if isinstance(node, ast.Assign)
-                   and isinstance(node.value, ast.Dict) and getattr(node.targets[0], "id", "") == "metrics"
-                   for key in node.value.keys}
+        logged |= {f"losses/{key.value.removeprefix('losses/')}" for node in ast.walk(tree)
+                   if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+                   and getattr(node.targets[0], "id", "") == "metrics" for key in node.value.keys}
     assert set(re.findall(r"^\| `(\w+/\w+)`", text("curves"), re.M)) == logged
 
 
