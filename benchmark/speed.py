@@ -1,6 +1,6 @@
 """Steps per second of the scripts beside Stable-Baselines3, SBX and minimal.py, at the same work, and their limits.
 
-    python benchmark/speed.py                                      everything: about an hour
+    python benchmark/speed.py                                      everything, on a machine that does nothing else
     python benchmark/speed.py --cells td3 ddpg --rounds 3          a part, whose results replace only that part
     python benchmark/report.py                                     makes the tables from the results
 

@@ -347,13 +347,15 @@ def test_what_each_update_leaves_alone(name, monkeypatch):
             assert all(p.grad is None for part in parts.values() for p in part.parameters())
         return wrapped
 
-    monkeypatch.setattr(module, "polyak", spy(module.polyak))
+    for called in "backward", "polyak":
+        monkeypatch.setattr(module, called, spy(getattr(module, called)))
     for optimizer in agent.critic_optimizer, agent.actor_optimizer:
         monkeypatch.setattr(optimizer, "step", spy(optimizer.step))
     for update in range(4):
         learn(agent, data, update)
-    whole = [["critic"], ["actor"], ["actor_target"], ["critic_target"]]
-    assert moved == (whole + [["critic"]] * 2 + whole if name == "td3" else whole * 4)
+    critics_only = [[], ["critic"]]  # backward, step
+    whole = critics_only + [[], ["actor"], ["actor_target"], ["critic_target"]]
+    assert moved == (whole + critics_only * 2 + whole if name == "td3" else whole * 4)
 
 
 @both
