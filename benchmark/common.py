@@ -1,4 +1,4 @@
-"""What the benchmark's tools share: one run from its start to its end, the collected results, and the statistics.
+"""What the benchmark's tools share: one run from its start to its end, the collected results, and their scale.
 
 A run is known by script, version, options, task and seed; its folder is {script}-{version}/{options}/{task}/{seed}.
 The version is the beginning of the script's hash in git: `git show <version>` prints the text that made a result.
@@ -238,23 +238,7 @@ def groups(results):
     return {key: list(group) for key, group in itertools.groupby(results, key=lambda result: result.key)}
 
 
-# ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-def iqm(x):  # [..., n] → [...]: mean of the middle half, a quarter of the values (rounded down) left out on each side
-    cut = x.shape[-1] // 4
-    return np.sort(x, axis=-1)[..., cut:x.shape[-1] - cut].mean(-1)
-
-
-def optimality_gap(x):  # how far scores stay below 1
-    return 1 - np.minimum(x, 1).mean(-1)
-
-
-def bootstrap(strata, statistic, samples=5000, seed=0):
-    """95 % percentile interval of `statistic` of the runs of all strata together; resampled within each stratum."""
-    rng = np.random.default_rng(seed)
-    drawn = [np.asarray(x)[rng.integers(len(x), size=(samples, len(x)))] for x in strata]
-    return np.quantile(statistic(np.concatenate(drawn, axis=1)), [0.025, 0.975])
-
+# ── scores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def reference(task):
     """(return of random actions, best published mean) of a task: the scores 0 and 1, or None where one is unknown."""

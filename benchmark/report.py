@@ -1,6 +1,6 @@
 """Writes the report on benchmark/results: benchmark/README.md, benchmark/figures and the results in ../README.md.
 
-    python benchmark/report.py             needs matplotlib for the figures
+    python benchmark/report.py
     python benchmark/report.py --check     writes nothing; fails where the committed tables are not what results make
 """
 import collections
@@ -14,8 +14,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import rliable.library
+import rliable.metrics
+import scipy.stats
 import tyro
-from common import HERE, PUBLISHED, bootstrap, groups, iqm, optimality_gap, read, reference
+from common import HERE, PUBLISHED, groups, read, reference
 from speed import CELLS, ENV, LIMITS, NUM_ENVS, PARTS, rate, read_speed
 
 NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
@@ -24,6 +27,7 @@ ENOUGH_RETURN = 3000  # of HalfCheetah-v5, the time to which is told
 PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone"}
 SIGNS = {"ahead": ">", "behind": "<", "not significant": "≈"}  # "/" where there is no verdict
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
+iqm = functools.partial(scipy.stats.trim_mean, proportiontocut=0.25, axis=-1)  # mean of the middle half
 TEXT = """# Benchmark
 
 Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
@@ -32,8 +36,8 @@ Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
 selection over time or over seeds: every collected run is here. A *version* is the beginning of the script's hash in
 git (`git show <version>` prints it, where it was committed); runs of different versions or options are never pooled. ±
 is the standard deviation over seeds (n − 1). IQM is the mean of the middle half of the seeds. Intervals are 95 %
-percentile bootstraps, resampled within each task: for one task from {enough} seeds on, over tasks from 3 seeds each on.
-With n seeds a task they are too narrow by a factor of about √(1 − 1/n).
+percentile bootstraps, by SciPy for one task from {enough} seeds on, over tasks by rliable, resampled within each task,
+from 3 seeds each on. With n seeds a task they are too narrow by a factor of about √(1 − 1/n).
 
 **Published.** One target for each algorithm and task: mean ± standard deviation (seeds), the version of the task and,
 where it is not ours, the protocol; all that was found is in `benchmark/published`. *Ahead* and *behind*: Welch's
@@ -164,6 +168,12 @@ def spread(values):
     return f"{number(values.mean())}" + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
 
 
+def bootstrap(values):
+    """[…, runs] → 95 % percentile interval of their IQM, two times […]; the same draws for all."""
+    return scipy.stats.bootstrap([values], iqm, vectorized=True, axis=-1, n_resamples=5000, method="percentile",
+                                 rng=0).confidence_interval
+
+
 def label(script, options):
     return script if options == "default" else f"{script} ({options})"
 
@@ -187,23 +197,12 @@ def target(script, task):
             return row | {"protocol": next((say for find, say in short.items() if full and find in full[0]), "")}
 
 
-def student_p(t, freedom):
-    """P(|T| > |t|) of Student's distribution, as an integral over the angle atan(t / √ν)."""
-    def area(angle):
-        x = np.linspace(0, angle, 20001)
-        return np.trapezoid(np.cos(x) ** (freedom - 1), x)
-    return 1 - area(math.atan(abs(t) / math.sqrt(freedom))) / area(math.pi / 2)
-
-
 def verdict(ours, mean, std, seeds):
     """Welch's t-test of our final returns against a published mean, deviation and number of seeds."""
     if len(ours) < 2:
         return "one seed"
-    a, b = ours.var(ddof=1) / len(ours), std**2 / seeds
-    difference, error = ours.mean() - mean, math.sqrt(a + b)
-    freedom = (a + b)**2 / (a**2 / (len(ours) - 1) + (b**2 / (seeds - 1) if seeds > 1 else 0)) if error else 1
-    p = student_p(difference / error, freedom) if error else float(difference == 0)
-    return ("ahead" if difference > 0 else "behind") if p < 0.05 else "not significant"
+    test = scipy.stats.ttest_ind_from_stats(ours.mean(), ours.std(ddof=1), len(ours), mean, std, seeds, equal_var=False)
+    return ("ahead" if test.statistic > 0 else "behind") if test.pvalue < 0.05 else "not significant"
 
 
 def against(script, task, runs):
@@ -227,7 +226,7 @@ def final_table(cells):
     rows = []
     for (script, version, options, task), runs in in_order(cells):
         values = finals(runs)
-        ends = interval(bootstrap([values], iqm)) if len(values) >= ENOUGH else "–"
+        ends = interval(bootstrap(values)) if len(values) >= ENOUGH else "–"
         rows.append([label(script, options), task, f"{steps(runs):,}", len(runs), spread(values), number(iqm(values)),
                      ends, *against(script, task, runs),
                      f"`{version}`" + ", uncommitted" * any(str(run.commit).endswith("dirty") for run in runs)])
@@ -269,37 +268,41 @@ def scores(cells):
     return found
 
 
+def estimate(metric, *sides):
+    """A metric of scores [runs, 1] of each task, of one script or of two, with its interval where runs are enough."""
+    scores = [runs[:, None] for side in sides for runs in side]  # resampled one by one: tasks may differ in seeds
+    if min(map(len, scores)) < (3 if len(sides[0]) > 1 else ENOUGH):
+        return f"{metric(*scores):.2f}"
+    np.random.seed(0)  # where rliable draws from
+    points, ends = rliable.library.get_interval_estimates({0: scores}, lambda *x: np.array([metric(*x)]), reps=1000)
+    return f"{points[0][0]:.2f} {interval(ends[0][:, 0], 2)}"
+
+
+def names_of(tasks):
+    return ", ".join(task.rpartition("-v")[0] for task in tasks)
+
+
 def aggregate_table(found):
     rows = []
     for script, tasks in found.items():
-        strata, row = list(tasks.values()), [script, ", ".join(task.rpartition("-v")[0] for task in tasks)]
-        row += [sum(map(len, strata))]
-        for statistic in iqm, optimality_gap:
-            ends = bootstrap(strata, statistic)
-            enough = min(map(len, strata)) >= 3 and row[2] >= ENOUGH
-            row.append(f"{statistic(np.concatenate(strata)):.2f}" + f" {interval(ends, 2)}" * enough)
-        rows.append(row)
+        rows.append([script, names_of(tasks), sum(map(len, tasks.values()))])
+        for metric in rliable.metrics.aggregate_iqm, rliable.metrics.aggregate_optimality_gap:
+            rows[-1].append(estimate(lambda *scores, of=metric: of(np.concatenate(scores)), tasks.values()))
     return markdown("script | tasks | runs | IQM | optimality gap", "llrrr", rows)
 
 
-def probability_of_improvement(xs, ys):
-    """Mean over tasks of P(X > Y) + P(X = Y) / 2, from scores [..., seeds] of each task."""
-    sides = [np.sign(x[..., :, None] - y[..., None, :]).mean((-1, -2)) for x, y in zip(xs, ys, strict=True)]
-    return (1 + np.mean(sides, axis=0)) / 2
+def probability_of_improvement(*scores):
+    """Mean over tasks of P(X > Y) + P(X = Y) / 2; scores [runs, 1] of X on each task, then of Y."""
+    pairs = zip(scores[:len(scores) // 2], scores[len(scores) // 2:], strict=True)
+    return np.mean([rliable.metrics.probability_of_improvement(x, y) for x, y in pairs])
 
 
 def improvement_table(found):
-    rows, rng = [], np.random.default_rng(0)
-    def drawn(x):
-        return x[rng.integers(len(x), size=(5000, len(x)))]
-    for a, b in itertools.permutations(found, 2):
-        common = [task for task in found[a] if task in found[b]]
-        xs, ys = ([found[script][task] for task in common] for script in (a, b))
-        if common and (a, b) > (b, a):
-            ends = np.quantile(probability_of_improvement([*map(drawn, xs)], [*map(drawn, ys)]), [0.025, 0.975])
-            enough = min(map(len, xs + ys)) >= 3 and len(common) > 1
-            rows.append([f"P({a} > {b})", ", ".join(task.rpartition("-v")[0] for task in common),
-                         f"{probability_of_improvement(xs, ys):.2f}" + f" {interval(ends, 2)}" * enough])
+    rows = []
+    for b, a in itertools.combinations(sorted(found), 2):
+        if common := [task for task in found[a] if task in found[b]]:
+            sides = [[found[script][task] for task in common] for script in (a, b)]
+            rows.append([f"P({a} > {b})", names_of(common), estimate(probability_of_improvement, *sides)])
     return markdown("probability of improvement | common tasks | mean over tasks", "llr", rows)
 
 
@@ -432,8 +435,7 @@ def panel(axis, cells, task, colors, author):
             middle = iqm(y.T) if len(y) >= ENOUGH else y.mean(0)
             axis.plot(x / 1e6, middle, label=f"{label(script, options)}, seeds: {len(y)}", linewidth=1.8, **style)
             if len(y) >= ENOUGH:
-                low, high = np.array([bootstrap([values], iqm, 1000) for values in y.T]).T
-                axis.fill_between(x / 1e6, low, high, color=colors[script], alpha=0.2, linewidth=0)
+                axis.fill_between(x / 1e6, *bootstrap(y.T), color=colors[script], alpha=0.2, linewidth=0)
             elif len(y) > 1:
                 axis.plot(x / 1e6, y.T, alpha=0.3, linewidth=0.8, **style)
     axis.set(title=task, xlabel="million environment steps", ylabel="return of an evaluation")

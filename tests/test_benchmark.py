@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.stats
 from conftest import ROOT, SMALL, assert_same_run
 
 MISSING = "benchmark/requirements.txt is not installed"
@@ -210,44 +211,56 @@ def test_script_of_ours(tmp_path):
 
 # ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-def test_statistics_by_hand():
-    assert common.iqm(np.array([9.0, 1, 2, 3, 100])) == (2 + 3 + 9) / 3  # one of five left out on each side
-    assert common.iqm(np.array([[0.0, 0, 1, 50], [4, 4, 6, 5]])).tolist() == [0.5, 4.5]
-    assert common.optimality_gap(np.array([0.5, 1.5])) == 0.25
-    assert report.probability_of_improvement([np.array([1.0, 3])], [np.array([2.0, 1])]) == (0.5 + 2) / 4
-    for t, freedom, p in (12.706, 1, 0.05), (2.776, 4, 0.05), (3.169, 10, 0.01), (1.96, 1e5, 0.05):  # printed tables
-        assert report.student_p(t, freedom) == pytest.approx(p, abs=2e-4) == report.student_p(-t, freedom)
+def test_aggregates_by_hand():
+    assert report.iqm(np.array([9.0, 1, 2, 3, 100])) == (2 + 3 + 9) / 3  # one of five left out on each side
+    found = {"a2c": {"Ant-v5": np.array([0.0, 2, 1, 0.5]), "Hopper-v5": np.array([0.5, 3, 1, 0.2])},
+             "td3": {"Hopper-v5": np.array([1.0, 0, 0.25, 0.5, 0.7])}, "ddpg": {"Toy-v0": np.array([0.0, 1])}}
+    rows = [row.split(" | ")[2:] for row in report.aggregate_table(found).split("\n")[2:]]
+    assert [cells[0] for cells in rows] == ["8", "5", "2"] and rows[2] == ["2", "0.50", "0.50 |"]
+    assert rows[0][1].startswith("0.75 [") and rows[0][2].startswith("0.35 [")  # (0.5 + 0.5 + 1 + 1) / 4; 2.8 / 8
+    assert rows[1][1].startswith("0.48 [") and rows[1][2].startswith("0.51 [")
+    rows = report.improvement_table(found).split("\n")[2:]  # of 20 pairs 6 won, 2 even
+    assert len(rows) == 1 and rows[0] == "| P(td3 > a2c) | Hopper | 0.35 |"
 
 
-def test_statistics_are_those_of_rliable():
-    metrics = pytest.importorskip("rliable.metrics", reason=MISSING, exc_type=ImportError)
+def column(*values):
+    return np.array(values)[:, None]
+
+
+def test_probability_of_improvement_by_hand():
+    assert report.probability_of_improvement(column(1.0, 3), column(2.0, 1)) == (0.5 + 2) / 4
+    two = column(1.0, 3), column(5.0), column(2.0, 1), column(7.0, 8, 3)  # X on two tasks, then Y
+    assert report.probability_of_improvement(*two) == (2.5 / 4 + 1 / 3) / 2
+
+
+def test_intervals_are_as_wide_as_theory_says():
+    """Of a mean over three tasks with deviations 1, 2, 3 and other numbers of seeds: ± 1.96 √(Σ σ² n) / Σ n. Of an IQM
+    of 200 normal numbers: ± 1.96 √(1.195 / 200), 1.195 being 4 (∫ x² φ + q²/2) between the quartiles ∓q."""
     rng = np.random.default_rng(0)
-    for seeds, tasks in (3, 1), (5, 4), (10, 7):
-        x, y = rng.normal(1, 0.5, (2, seeds, tasks)).round(1)  # with ties
-        assert common.iqm(x.ravel()) == pytest.approx(metrics.aggregate_iqm(x))
-        assert common.optimality_gap(x.ravel()) == pytest.approx(metrics.aggregate_optimality_gap(x))
-        assert report.probability_of_improvement(x.T, y.T) == pytest.approx(metrics.probability_of_improvement(x, y))
-
-
-def test_bootstrap_interval_is_as_wide_as_theory_says():
-    """Of a mean over 3 tasks with 200 seeds each, of deviations 1, 2, 3: ± 1.96 √(Σσ²/200) / 3. Wrong once in 10⁴."""
-    rng = np.random.default_rng(0)
-    strata = [rng.normal(100 * i, i, 200) for i in (1, 2, 3)]
-    low, high = common.bootstrap(strata, lambda x: x.mean(-1))
-    half = 1.96 * np.sqrt(sum(x.var() for x in strata) / 200) / 3
-    assert (low + high) / 2 == pytest.approx(np.concatenate(strata).mean(), abs=0.1 * half)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.08)  # a quantile of 5000 draws: deviation about 2 %
+    strata = [rng.normal(100 * i, i, 100 * i) for i in (1, 2, 3)]
+    middle = np.concatenate(strata).mean()
+    found = re.findall("[0-9.]+", report.estimate(lambda *scores: np.concatenate(scores).mean(), strata))
+    half = 1.96 * np.sqrt(sum(x.var() * len(x) for x in strata)) / 600
+    assert np.array(found, float) == pytest.approx([middle, middle - half, middle + half], abs=0.15 * half + 0.005)
+    low, high = report.bootstrap(np.stack([scipy.stats.norm.ppf((np.arange(200) + 0.5) / 200)] * 2))
+    half = 1.96 * np.sqrt(1.195 / 200)
+    assert low == pytest.approx(-half, rel=0.1) and high == pytest.approx(half, rel=0.1) and low[0] == low[1]
 
 
 # ── compare.py ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def test_permutation_test_by_brute_force():
     a, b = np.array([3.0, 5, 8]), np.array([1.0, 2, 4])
-    difference, chances = compare.differences(a, b, np.random.default_rng(0))
-    sums = [sum(choice) for choice in itertools.combinations([3, 5, 8, 1, 2, 4], 3)]  # of B's
-    assert difference == 7 / 3 - 16 / 3
-    assert compare.p_value(difference, chances, True) == sum(total <= 7 for total in sums) / 20
-    assert sorted(chances) == pytest.approx(sorted((total - (23 - total)) / 3 for total in sums))
+    sums = np.array([sum(choice) for choice in itertools.combinations([3, 5, 8, 1, 2, 4], 3)])  # of B's
+    (_, difference, _, p), (_, aggregate, _, p_both) = compare.compare({"x": (a, b)})[0]
+    assert difference == pytest.approx(7 / 3 - 16 / 3) and p == np.mean(sums <= 7) == 0.1
+    assert aggregate == pytest.approx(-3 / np.std([3, 5, 8, 1, 2, 4])) and p_both == pytest.approx(0.1, abs=0.015)
+    # a second task on another scale, where B is better by 50: of the 20 × 20 outcomes those that are as bad together
+    rows, worse, verdict = compare.compare({"x": (a, b), "y": (np.array([0.0, 100]), np.array([100.0, 100]))})
+    x, y = (2 * sums - 23) / 3 / np.std([3, 5, 8, 1, 2, 4]), np.array([-50] * 3 + [50] * 3) / np.std([0, 100, 100, 100])
+    exact = np.mean(x[:, None] + y <= -3 / np.std([3, 5, 8, 1, 2, 4]) + y[-1] + 1e-9)
+    assert rows[1][1:2] + rows[1][3:] == (50, 1) and not worse and not verdict
+    assert rows[2][3] == pytest.approx(exact, abs=0.025)  # 10,000 draws: 5 deviations
 
 
 def alarms(simulations, draw_a, draw_b):
@@ -298,7 +311,9 @@ def test_committed_report_is_what_the_results_make():
 
 @pytest.fixture
 def copy(tmp_path):
-    shutil.copytree(BENCHMARK / "results", tmp_path / "results")
+    for folder in (BENCHMARK / "results").glob("a2c-*"):
+        shutil.copytree(folder, tmp_path / "results" / folder.name)
+    shutil.copy(BENCHMARK / "results" / "speed.jsonl", tmp_path / "results")
     (tmp_path / "README.md").write_text("before\n<!-- results -->\nold\n<!-- end -->\nafter\n"
                                         "<!-- speed -->\nold\n<!-- end -->\nlast\n")
     options = itertools.chain(*((f"--{name}", tmp_path / file) for name, file in (
@@ -308,7 +323,6 @@ def copy(tmp_path):
 
 
 def test_report_notices_a_changed_digit(copy, tmp_path):
-    pytest.importorskip("matplotlib", reason=MISSING)
     assert copy("--check") == 1
     assert copy() == 0 and copy("--check") == 0
     assert (tmp_path / "figures" / "all.png").read_bytes()[1:4] == b"PNG"
