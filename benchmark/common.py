@@ -238,7 +238,7 @@ def groups(results):
     return {key: list(group) for key, group in itertools.groupby(results, key=lambda result: result.key)}
 
 
-# ── scores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scores ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def reference(task):
     """(return of random actions, best published mean) of a task: the scores 0 and 1, or None where one is unknown."""

@@ -1,7 +1,7 @@
 """Is B worse than A? Two sets of runs: two versions of a script, two sets of options, or two scripts.
 
-    python benchmark/compare.py benchmark/results/td3-d2e01eff runs/benchmark/td3-94b325f1
-    python benchmark/compare.py benchmark/results/td3-94b325f1/default benchmark/results/td3-94b325f1/num-envs=4
+    python benchmark/compare.py benchmark/results/td3-<version> runs/benchmark/td3-<other version>
+    python benchmark/compare.py runs/benchmark/td3-<version>/default runs/benchmark/td3-<version>/num-envs=4
 
 Compares final evaluations on the tasks for which both have two seeds or more. Exit status 1: B is worse. Where A and B
 are equal in truth that is said in at most 5 of 100 comparisons: half of it goes to the aggregate over tasks, half to
@@ -22,8 +22,8 @@ from common import fail, read
 DRAWS = 10_000
 
 
-def difference(b, a, axis):
-    return b.mean(axis) - a.mean(axis)
+def difference(b, a, axis):  # rounded: the same runs, added in another order, must be a tie
+    return (b.mean(axis) - a.mean(axis)).round(9)
 
 
 def compare(pairs, alpha=0.05, seed=0):
@@ -32,12 +32,14 @@ def compare(pairs, alpha=0.05, seed=0):
     The last row is the aggregate: the mean over tasks of the difference in units of the task's standard deviation."""
     rng, rows, aggregate, null, drawn = np.random.default_rng(seed), [], 0, 0, 0
     for task, (a, b) in pairs.items():
-        test = scipy.stats.permutation_test((b, a), difference, alternative="less", n_resamples=DRAWS, rng=rng)
-        again = scipy.stats.bootstrap((b, a), difference, n_resamples=DRAWS, method="percentile", rng=rng)
-        rows.append((task, test.statistic, again.confidence_interval, test.pvalue))
-        unit = len(pairs) * (np.concatenate([a, b]).std() or 1)  # the same whichever runs count as A's
-        aggregate, drawn = aggregate + test.statistic / unit, drawn + again.bootstrap_distribution / unit
-        null = null + rng.choice(test.null_distribution, DRAWS) / unit
+        runs = np.concatenate([b, a])
+        unit = runs.std() or 1  # the same whichever runs count as A's
+        scaled = [(x - runs.mean()) / unit for x in (b, a)]
+        test = scipy.stats.permutation_test(scaled, difference, alternative="less", n_resamples=DRAWS, rng=rng)
+        again = scipy.stats.bootstrap(scaled, difference, n_resamples=DRAWS, method="percentile", rng=rng)
+        rows.append((task, b.mean() - a.mean(), unit * np.array(again.confidence_interval), test.pvalue))
+        aggregate, drawn = aggregate + test.statistic / len(pairs), drawn + again.bootstrap_distribution / len(pairs)
+        null = null + rng.choice(test.null_distribution, DRAWS) / len(pairs)
     worse = set()
     for place, (task, _, _, p) in enumerate(sorted(rows, key=lambda row: row[3])):
         if p > alpha / 2 / (len(rows) - place):
@@ -70,6 +72,8 @@ def main(args):
     pairs = {task: (a[task], b[task]) for task in a if min(len(a[task]), len(b.get(task, ()))) > 1}
     if not pairs:
         fail(f"no task with two seeds or more on both sides: {', '.join(a)} against {', '.join(b)}")
+    if left := sorted({*a, *b} - {*pairs}):
+        print(f"left out, fewer than two seeds on a side: {', '.join(left)}")
     rows, worse, verdict = compare(pairs, args.alpha)
     print("| task | seeds A, B | A | B | B − A | 95 % | p |\n|---|---|--:|--:|--:|--:|--:|")
     for task, difference, (low, high), p in rows:
