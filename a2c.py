@@ -96,7 +96,7 @@ def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 
     for x_t, weight in zip(x.flip(0), discount * (1 - done.flip(0))):
         y.append(x_t + weight * y[-1])
     return torch.stack(y[:0:-1])
-def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):                    # [T, N] → [T, N], [T, N]
+def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):  # arXiv 1506.02438; [T, N] → [T, N], [T, N]
     delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
     advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
     return advantage, advantage + value                                                     # [GAE-3] the critic's aim
@@ -129,16 +129,17 @@ class Agent(nn.Module):
         entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()           # [AC-3] H(π)
         loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
         backward(loss, self.optimizer, self.args.max_grad_norm)
+        metrics = {"policy_loss": actor_loss.detach(), "value_loss": critic_loss.detach(), "entropy": entropy.detach()}
         self.optimizer.step()
-        metrics = {"policy_loss": actor_loss, "value_loss": critic_loss, "entropy": entropy}
-        return {f"losses/{name}": value.detach() for name, value in metrics.items()}
+        return {f"losses/{name}": value for name, value in metrics.items()}
 # ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def train(args):
     envs = Environments(args, args.num_envs, 0)
     with torch.device(args.device):
         agent = Agent(envs.obs_size, envs.action_size, args)
     run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
-    args.compile and agent.actor.compile()
+    if args.compile:  # losses and gradients as one graph
+        torch._dynamo.config.trace_autograd_ops, agent.learn = True, torch.compile(agent.learn)
     while run.goes_on(metrics, batch_steps(args)):
         left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
         agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
@@ -256,10 +257,10 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             torch.set_rng_state(state["rng"])
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-            if damage:
-                print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
-                args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
+            torch.cuda.set_rng_state_all(state["cuda_rng"][:torch.cuda.device_count()])
+            list(map(torch.mps.set_rng_state, state["mps_rng"][:torch.mps.device_count()]))
+            damage and print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
+            damage and args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
             return state
         except Exception as error:
             damage.append(f"{path}: {'no checkpoint' if isinstance(error, pickle.UnpicklingError) else error}")
@@ -283,7 +284,7 @@ class Run:
         self.tables = {name: open(args.run_dir / name, "a", buffering=1) for name in HEADERS}
         with blame(f"{args.run_dir}: in use by another process"), contextlib.suppress(ImportError):
             (lock := importlib.import_module("fcntl")).flock(self.tables["episodes.csv"], lock.LOCK_EX | lock.LOCK_NB)
-        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": dict.fromkeys(HEADERS, [0])}
+        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {}, "tables": dict.fromkeys(HEADERS, [0])}
         if args.resume:
             self.state |= restore(args, parts)
             config = json.loads((args.run_dir / "config.json").read_text())
@@ -293,7 +294,7 @@ class Run:
             file.truncate(self.state["tables"][name][0]) or print(HEADERS[name], file=file)
         args.track and importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name,
                                                              resume="allow", sync_tensorboard=True, config=vars(args))
-        self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
+        self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=self.step + 1 or None)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
         look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
             "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
@@ -313,14 +314,14 @@ class Run:
         if log or test or save or stop:
             for name, value in self.parts["agent"].state_dict().items():
                 value.isfinite().all() or fail(f"training step {self.step}: weight {name} is NaN or infinite", 1)
-        if test or stop and not self.signal and self.state["evaluation"]["step"] < self.step:
+        if test or stop and not self.signal and self.state["evaluation"].get("step", -1) < self.step:
             actor, now = self.parts["agent"].actor, round(time.perf_counter() - self.began, 3)
             mean, std, length = evaluate(actor, self.args, self.step)
             self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
             print(self.step, now, mean, std, length, sep=",", file=self.tables["evaluations.csv"])
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
         (test or save or stop) and self.save()
-        return not stop or self.end(metrics)
+        return not stop or self.end(metrics or self.args.resume)
     def log(self, step, scalars):
         for name, value in scalars.items():
             math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
@@ -330,7 +331,8 @@ class Run:
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
             "step": self.step, "wall_seconds": time.perf_counter() - self.began, "config": fixed(self.args),
             "tables": {name: (len(rows[name]), zlib.crc32(rows[name])) for name in rows},
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "mps_rng": [torch.mps.get_rng_state() for _ in range(torch.mps.device_count())]}
         torch.save(self.state, content := io.BytesIO())
         with open(self.path.with_suffix(".tmp"), "wb") as file:
             file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
@@ -339,12 +341,12 @@ class Run:
                 os.fsync(each.fileno())
         self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
         os.replace(file.name, self.path)
-    def end(self, metrics):
+    def end(self, learned):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
-        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
+        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if learned else "no update")
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}
 MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma",
@@ -352,7 +354,7 @@ MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", 
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
            "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
 MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
-              "run_dir", "resume", "evaluate"}
+              "device", "run_dir", "resume", "evaluate"}
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
@@ -380,8 +382,7 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     with blame(f"--env-id {args.env_id}", 2):
-        env = make_env(args.env_id, args.capture_video and Path()).unwrapped
-        env.reset()
+        (env := make_env(args.env_id, args.capture_video and Path()).unwrapped).reset()
     with blame("--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 2):
         assert not args.capture_video or env.render() is not None
     args.env_id, spaces = re.sub("[^:]+$", env.spec.id, args.env_id), (env.observation_space, env.action_space)
@@ -407,9 +408,9 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
     with torch.device(args.device):
         agent = Agent(envs.obs_size, envs.action_size, args)
     state = restore(args, {"agent": agent}) or fail(f"{args.run_dir}: has no checkpoint yet; --resume it first")
-    agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    result = evaluate(agent.actor, args, state["step"])
-    print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*result))
+    last = {"step": state["step"], "actor": agent.actor.state_dict()} | state["evaluation"]
+    agent.actor.load_state_dict(last["actor"])
+    print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*evaluate(agent.actor, args, last["step"])))
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
     gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
@@ -417,7 +418,7 @@ if __name__ == "__main__":
     atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
-        wide = args.device == "cpu" and min(args.hidden_sizes) >= 256
+        wide = args.device == "cpu" and min(args.hidden_sizes, default=0) >= 256
         torch.set_num_threads(args.num_threads or min(1 + wide, torch.get_num_threads()))
         torch.manual_seed(args.seed)
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # of oneDNN's instructions those that keep fp32 what it is

@@ -48,7 +48,8 @@ class Args:
 def checks(a):  # what must hold, and what to say where it does not
     yield a.batch_size <= a.buffer_size, f"--batch-size {a.batch_size}: more than --buffer-size {a.buffer_size}"
     yield a.num_envs <= min(a.buffer_size, a.total_timesteps), f"--num-envs {a.num_envs}: more than memory or run hold"
-    yield a.learning_starts + a.num_envs <= a.total_timesteps, f"--learning-starts {a.learning_starts}: beyond the end"
+    last = (a.total_timesteps // a.num_envs - 1) * a.num_envs  # where the last step of all begins
+    yield a.learning_starts <= last, f"--learning-starts {a.learning_starts}: at most {last}, or nothing is learned"
 # ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 # s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
 # final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
@@ -81,15 +82,14 @@ class ReplayBuffer:                                                             
     def load_state_dict(self, state):
         self.total, self.saved, self.crc = 0, state["total"], 0
         with open(self.path, "rb") as file:
-            while rows := min(self.saved - self.total, 8192):
+            while rows := min(self.saved - self.total, 8192, len(self.rows)):
                 data = bytearray(file.read(rows * self.rows[0].nbytes)).ljust(rows * self.rows[0].nbytes)
                 self.crc = zlib.crc32(data, self.crc)
                 self.add(torch.frombuffer(data, dtype=torch.float32).view(rows, -1).to(self.rows))
         self.crc == state["crc"] or refuse(f"{self.path} is damaged")
 # ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def mlp(*sizes):
-    layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
-    return layers[:-1]
+    return [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.ReLU())][:-1]
 
 class Actor(nn.Sequential):                           # [B, O] → [B, A] in [-1, 1]         # [2] μ, and its target μ′
     def __init__(self, obs_size, action_size, hidden_sizes):
@@ -148,7 +148,7 @@ def train(args):
               critic_optimizer=agent.critic_optimizer)
     if args.compile:  # losses and gradients as graphs, broken at the optimizers' steps
         torch._dynamo.config.trace_autograd_ops, agent.learn = True, torch.compile(agent.learn)
-    while run.goes_on(metrics):
+    while run.goes_on(metrics, args.num_envs):
         learning = envs.global_step >= args.learning_starts
         action = agent.act(envs.obs) if learning else 2 * torch.rand(len(envs.obs), envs.action_size) - 1
         memory.add(*envs.step(action.to(args.device)))
@@ -266,10 +266,10 @@ def restore(args, parts):  # from the latest checkpoint that is whole and this r
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             torch.set_rng_state(state["rng"])
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-            if damage:
-                print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
-                args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
+            torch.cuda.set_rng_state_all(state["cuda_rng"][:torch.cuda.device_count()])
+            list(map(torch.mps.set_rng_state, state["mps_rng"][:torch.mps.device_count()]))
+            damage and print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
+            damage and args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
             return state
         except Exception as error:
             damage.append(f"{path}: {'no checkpoint' if isinstance(error, pickle.UnpicklingError) else error}")
@@ -293,7 +293,7 @@ class Run:
         self.tables = {name: open(args.run_dir / name, "a", buffering=1) for name in HEADERS}
         with blame(f"{args.run_dir}: in use by another process"), contextlib.suppress(ImportError):
             (lock := importlib.import_module("fcntl")).flock(self.tables["episodes.csv"], lock.LOCK_EX | lock.LOCK_NB)
-        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {"step": -1}, "tables": dict.fromkeys(HEADERS, [0])}
+        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {}, "tables": dict.fromkeys(HEADERS, [0])}
         if args.resume:
             self.state |= restore(args, parts)
             config = json.loads((args.run_dir / "config.json").read_text())
@@ -303,7 +303,7 @@ class Run:
             file.truncate(self.state["tables"][name][0]) or print(HEADERS[name], file=file)
         args.track and importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name,
                                                              resume="allow", sync_tensorboard=True, config=vars(args))
-        self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=max(self.step, 0) or None)
+        self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=self.step + 1 or None)
         print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
         look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
             "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
@@ -323,14 +323,14 @@ class Run:
         if log or test or save or stop:
             for name, value in self.parts["agent"].state_dict().items():
                 value.isfinite().all() or fail(f"training step {self.step}: weight {name} is NaN or infinite", 1)
-        if test or stop and not self.signal and self.state["evaluation"]["step"] < self.step:
+        if test or stop and not self.signal and self.state["evaluation"].get("step", -1) < self.step:
             actor, now = self.parts["agent"].actor, round(time.perf_counter() - self.began, 3)
             mean, std, length = evaluate(actor, self.args, self.step)
             self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
             print(self.step, now, mean, std, length, sep=",", file=self.tables["evaluations.csv"])
             self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
         (test or save or stop) and self.save()
-        return not stop or self.end(metrics)
+        return not stop or self.end(metrics or self.args.resume)
     def log(self, step, scalars):
         for name, value in scalars.items():
             math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
@@ -340,7 +340,8 @@ class Run:
         self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
             "step": self.step, "wall_seconds": time.perf_counter() - self.began, "config": fixed(self.args),
             "tables": {name: (len(rows[name]), zlib.crc32(rows[name])) for name in rows},
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()}
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "mps_rng": [torch.mps.get_rng_state() for _ in range(torch.mps.device_count())]}
         torch.save(self.state, content := io.BytesIO())
         with open(self.path.with_suffix(".tmp"), "wb") as file:
             file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
@@ -349,12 +350,12 @@ class Run:
                 os.fsync(each.fileno())
         self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
         os.replace(file.name, self.path)
-    def end(self, metrics):
+    def end(self, learned):
         for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
             thing.close()
         self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
         print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
-        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if metrics else "no update")
+        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if learned else "no update")
 HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
            "episodes.csv": "global_step,episode_return,episode_length"}
 MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma",
@@ -362,7 +363,7 @@ MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", 
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
            "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
 MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
-              "run_dir", "resume", "evaluate"}
+              "device", "run_dir", "resume", "evaluate"}
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)
@@ -390,8 +391,7 @@ def parse_args():  # over the options of the run where one is resumed or evaluat
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
     with blame(f"--env-id {args.env_id}", 2):
-        env = make_env(args.env_id, args.capture_video and Path()).unwrapped
-        env.reset()
+        (env := make_env(args.env_id, args.capture_video and Path()).unwrapped).reset()
     with blame("--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 2):
         assert not args.capture_video or env.render() is not None
     args.env_id, spaces = re.sub("[^:]+$", env.spec.id, args.env_id), (env.observation_space, env.action_space)
@@ -417,9 +417,9 @@ def show(args):  # evaluates the policy of the run's last evaluation, which give
     with torch.device(args.device):
         agent = Agent(envs.obs_size, envs.action_size, args)
     state = restore(args, {"agent": agent}) or fail(f"{args.run_dir}: has no checkpoint yet; --resume it first")
-    agent.actor.load_state_dict(state["evaluation"].get("actor", agent.actor.state_dict()))
-    result = evaluate(agent.actor, args, state["step"])
-    print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*result))
+    last = {"step": state["step"], "actor": agent.actor.state_dict()} | state["evaluation"]
+    agent.actor.load_state_dict(last["actor"])
+    print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*evaluate(agent.actor, args, last["step"])))
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
     gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
@@ -427,7 +427,7 @@ if __name__ == "__main__":
     atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
     try:
         args = parse_args()
-        wide = args.device == "cpu" and min(args.hidden_sizes) >= 256
+        wide = args.device == "cpu" and min(args.hidden_sizes, default=0) >= 256
         torch.set_num_threads(args.num_threads or min(1 + wide, torch.get_num_threads()))
         torch.manual_seed(args.seed)
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # of oneDNN's instructions those that keep fp32 what it is

@@ -4,9 +4,10 @@ import json
 import re
 import shutil
 import sys
+import zlib
 
 import pytest
-from conftest import OFF_POLICY, ON_POLICY, SCRIPTS, load, run
+from conftest import OFF_POLICY, ON_POLICY, SCRIPTS, SMALL, checkpoint, load, run
 from hostile import complaint, one_in_turn, options_of, path_of
 from robustness import record
 from toy_envs import BAD as BAD_SPACES
@@ -83,6 +84,7 @@ for name in OFF_POLICY:
         ("--num-envs 100 --buffer-size 50 --batch-size 9", "--num-envs 100: more than memory"),
         ("--learning-starts 1000 --total-timesteps 1000", "--learning-starts 1000"),
         ("--learning-starts 2000 --total-timesteps 1000", "--learning-starts 2000"),
+        ("--learning-starts 5 --num-envs 4 --total-timesteps 9", "--learning-starts 5: at most 4"),
         ("--num-envs 2000 --total-timesteps 1000 --learning-starts 0", "--num-envs 2000|--total-timesteps 1000"),
         ("--buffer-size 1000000000000", "--buffer-size 1000000000000"),
     ]
@@ -160,6 +162,22 @@ def test_options_of_a_run_are_fixed(script, tmp_path, monkeypatch, capsys, whole
             lines.append(([how, "run", *option], rf"{re.escape(said)}: cannot change now, this run has"))
     check_in_process(script, lines, tmp_path, monkeypatch, capsys)
     assert total == json.loads((tmp_path / "run" / "config.json").read_text())["total_timesteps"]
+
+
+def test_a_run_from_a_gpu_is_evaluated_elsewhere(tmp_path, whole):
+    """The run says cuda, as if it came from a machine that has it."""
+    shutil.copytree(whole("a2c", *options_of("a2c")), tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text()) | {"device": "cuda", "checksum": 0}
+    path.write_text(json.dumps(config | {"checksum": zlib.crc32(json.dumps(config).encode())}))
+    said = run("a2c", "--evaluate", "run", cwd=tmp_path, status=2).stderr
+    assert said == "a2c.py: --device cuda: not on this machine, which has cpu\n"
+    assert "episodes: return" in run("a2c", "--evaluate", "run", "--device", "cpu", cwd=tmp_path).stdout
+
+
+def test_no_hidden_layers_is_a_linear_policy(tmp_path):
+    run("a2c", *SMALL["a2c"], "--env-id", "Pendulum-v1", "--hidden-sizes", "--run-dir", "run", cwd=tmp_path)
+    assert checkpoint(tmp_path / "run")["agent"]["actor.1.0.weight"].shape == (1, 3)
 
 
 @one_in_turn(*BAD_SPACES)

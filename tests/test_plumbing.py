@@ -3,13 +3,15 @@ they say."""
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_run, checkpoint, command, environment, load
+from conftest import OFF_POLICY, assert_same_run, checkpoint, command, environment, load
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys import options, train
 
 SMALL = {"num_envs": 2, "num_steps": 8, "total_timesteps": 80, "num_minibatches": 2, "learning_starts": 16,
@@ -34,29 +36,87 @@ def test_dying_while_saving_leaves_the_old_checkpoint(script, monkeypatch, tmp_p
     assert checkpoint(tmp_path / "run")["step"] >= 16
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(script, monkeypatch, tmp_path):
-    """It dies some steps after a checkpoint, in the middle of episodes; the generator is elsewhere when it goes on."""
-    module = load(script)
+def go(module, folder, seed=1, **values):
+    torch.manual_seed(seed)
+    module.train(options(module, env_id="audit_env:Audit-v0", device="cpu", run_dir=folder, eval_episodes=1,
+                         checkpoint_frequency=48, **SMALL | {"total_timesteps": 240, "eval_frequency": 100} | values))
 
-    def go(folder, seed, **values):
-        torch.manual_seed(seed)
-        module.train(options(module, env_id="audit_env:Audit-v0", device="cpu", run_dir=tmp_path / folder,
-                             eval_frequency=100, eval_episodes=1, checkpoint_frequency=48,
-                             **SMALL | {"total_timesteps": 240} | values))
 
-    go("whole", 1)
+def go_and_die(module, folder, monkeypatch, **values):
+    """Some steps after a checkpoint, in the middle of episodes. `folder` holds what has reached the disk by then."""
     goes_on = module.Run.goes_on
 
     def die(run, *rest):
         if run.envs.global_step >= 160:
+            shutil.copytree(run.args.run_dir, folder)
             raise KeyboardInterrupt
         return goes_on(run, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module.Run, "goes_on", die)
-        go("killed", 1)
-    go("killed", 2, resume=tmp_path / "killed")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+        go(module, folder.with_name("died"), **values)
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(script, monkeypatch, tmp_path, capsys):
+    """The generator is elsewhere when it goes on. Once more with nothing left to do, it says how to watch."""
+    module = load(script)
+    go(module, tmp_path / "whole")
+    go_and_die(module, tmp_path / "killed", monkeypatch)
+    for _ in range(2):
+        go(module, tmp_path / "killed", seed=2, resume=tmp_path / "killed")
+        assert_same_run(tmp_path / "whole", tmp_path / "killed")
+        assert "watch: " in capsys.readouterr().out
+
+
+def test_a_resumed_run_has_every_point_of_tensorboard_once(script, monkeypatch, tmp_path):
+    """With evaluations at the very steps of the checkpoints."""
+    module, points = load(script), []
+    go(module, tmp_path / "whole", eval_frequency=48)
+    go_and_die(module, tmp_path / "killed", monkeypatch, eval_frequency=48)
+    go(module, tmp_path / "killed", resume=tmp_path / "killed", eval_frequency=48)
+    for name in "whole", "killed":
+        events = EventAccumulator(str(tmp_path / name)).Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if tag != "charts/SPS"]
+        points.append({tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags})
+    assert len(points[0]["eval/return_mean"]) >= 4 and points[0] == points[1]
+
+
+def test_what_is_evaluated_is_called_by_its_own_step(monkeypatch, tmp_path):
+    """Which is the last evaluation's, not the checkpoint's."""
+    module, steps = load("td3"), []
+    go_and_die(module, tmp_path / "run", monkeypatch)
+    state = checkpoint(tmp_path / "run")
+    assert state["evaluation"]["step"] < state["step"]
+    monkeypatch.setattr(module, "evaluate", lambda actor, args, step: steps.append(step) or (0, 0, 0))
+    module.show(options(module, env_id="audit_env:Audit-v0", device="cpu", run_dir=tmp_path / "run", eval_frequency=100,
+                        **SMALL | {"total_timesteps": 240}))
+    assert steps == [state["evaluation"]["step"]]
+
+
+def test_environments_that_do_not_divide_the_steps(script, monkeypatch, tmp_path):
+    """The run ends before its last step, not after it, so that it can be resumed and evaluated; and off-policy, even
+    the last step that all environments take is learned from."""
+    module, small = load(script), SMALL | {"num_envs": 3, "total_timesteps": 100, "learning_starts": 96}
+    for resume in None, tmp_path / "run":
+        agent = train(module, monkeypatch, tmp_path, "toys:LastReward-v0", **small, resume=resume)
+    assert 100 - 3 * 8 < checkpoint(tmp_path / "run")["step"] <= 100
+    if script in OFF_POLICY:
+        args = options(module, env_id="toys:LastReward-v0", device="cpu", **small)
+        assert all(holds for holds, _ in module.checks(args)) and agent.critic_optimizer.state
+
+
+@pytest.mark.parametrize("script", OFF_POLICY)
+def test_a_memory_is_read_back_without_writing_a_row_twice_at_once(script, monkeypatch, tmp_path):
+    """That would leave to chance which of the two stays, where several threads write."""
+    module, sizes = load(script), []
+    memory, again = (module.ReplayBuffer(5, 1, 1, "cpu", tmp_path) for _ in range(2))
+    for start in range(0, 12, 3):
+        memory.add(*(torch.arange(start, start + 3.0)[:, None] for _ in range(6)))
+        state = memory.state_dict()
+    add = module.ReplayBuffer.add
+    monkeypatch.setattr(module.ReplayBuffer, "add", lambda self, rows: (sizes.append(len(rows)), add(self, rows)))
+    again.load_state_dict(state)
+    assert torch.equal(again.rows, memory.rows) and again.total == 12 and max(sizes) <= 5
 
 
 class Trap:

@@ -55,7 +55,7 @@ def test_resume_async_after_a_request_to_stop(script, number, status, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["ppo_continuous", "td3"])
+@pytest.mark.parametrize("script", ["reinforce", "a2c", "ppo_continuous", "td3"])
 def test_resume_compiled(script, tmp_path):
     check(script, [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2", "--compile"], tmp_path, kills=2, seed=1)
 
