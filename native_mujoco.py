@@ -43,11 +43,14 @@ class NativeMujoco(gym.vector.VectorEnv):
             raise ValueError(f"render_mode is one of {RENDER_MODES}, not {render_mode!r}")
         spec = gym.spec(f"{type(self).__name__}-v5")
         # one environment of Gymnasium's: it knows model, spaces and options, draws the first states, and renders
-        self.env = gym.make(spec, render_mode=render_mode, disable_env_checker=True, **options).unwrapped
+        self.env = gym.make(spec, render_mode=render_mode, **{"disable_env_checker": True} | options).unwrapped
         defaults = {p.name: p.default for p in inspect.signature(type(self.env)).parameters.values()}
         self.options = types.SimpleNamespace(**defaults | options)
         self.num_envs, self.render_mode = num_envs, render_mode
-        self.max_episode_steps = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
+        limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
+        if limit < 1 and limit != -1:
+            raise ValueError(f"max_episode_steps is at least 1, or -1 for no limit, not {limit}")
+        self.max_episode_steps = np.inf if limit == -1 else limit
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = self.env.metadata | {"autoreset_mode": self.autoreset_mode, "render_modes": [*RENDER_MODES[1:]]}
         self.single_observation_space, self.single_action_space = self.env.observation_space, self.env.action_space
@@ -60,7 +63,7 @@ class NativeMujoco(gym.vector.VectorEnv):
         for field in ("qpos", "qvel", "ctrl", *self.derived):
             setattr(self, field, self.batch.bind(field))
         self.cfrc_ext = np.zeros((num_envs, *self.env.data.cfrc_ext.shape))
-        self.generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        self.generators, self.np_random_seeds = map(list, zip(*(seeding.np_random() for _ in range(num_envs))))
         self.began, self.ended, self.steps = False, np.zeros(num_envs, bool), np.zeros(num_envs, int)
         self.obs, self.position = np.zeros(self.observation_space.shape), self.track()
     def reset(self, *, seed=None, options=None):
@@ -75,12 +78,12 @@ class NativeMujoco(gym.vector.VectorEnv):
             raise ValueError(f"seed: needs one for each of the {self.num_envs} environments, not {len(seeds)}")
         for i in np.flatnonzero(mask):
             if seeds[i] is not None:
-                self.generators[i] = seeding.np_random(seeds[i])[0]
+                self.generators[i], self.np_random_seeds[i] = seeding.np_random(seeds[i])
         self.began = True
         self.begin(mask)
-        return self.obs.copy(), masked(self.place(), mask)
+        return self.obs.copy(), masked(self.place(), mask.copy())
     def step(self, actions):
-        actions, new = np.asarray(actions), self.ended if self.ended.any() else None
+        actions, new = np.ascontiguousarray(actions), self.ended if self.ended.any() else None
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions: need shape {self.action_space.shape}, not {actions.shape}")
         if not self.began or new is not None and self.autoreset_mode is AutoresetMode.DISABLED:
@@ -94,7 +97,7 @@ class NativeMujoco(gym.vector.VectorEnv):
                 self.cfrc_ext[i] = self.env.data.cfrc_ext
         self.steps += 1
         reward, terminated, info = self.reward(actions)
-        terminated, truncated = np.full(self.num_envs, terminated), self.steps == self.max_episode_steps
+        terminated, truncated = np.full(self.num_envs, terminated), self.steps >= self.max_episode_steps
         self.obs, infos = self.observe(), {}
         if new is not None:  # NextStep: the step after an end is the reset
             reward[new], terminated[new], truncated[new] = 0, False, False
@@ -133,14 +136,19 @@ class NativeMujoco(gym.vector.VectorEnv):
         for generator, its in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = its
         self.batch.state[:], self.began = state["physics"], state["began"]
+        self.batch.forward(np.ones(self.num_envs, bool))  # for render(); the next step computes all of it anew,
+        self.batch.state[:] = state["physics"]  # from the state as it was
     @property
     def np_random(self):
         return tuple(self.generators)
+    @property
+    def np_random_seed(self):
+        return tuple(self.np_random_seeds)
     def render(self):
         if self.render_mode is None:
             raise gym.error.Error(f"render: make the environments with a render_mode of {RENDER_MODES[1:]}")
         return tuple(self.batch.get_data(i, self.env.data) and self.env.render() for i in range(self.num_envs))
-    def close_extras(self):
+    def close_extras(self, **kwargs):
         self.env.close()
     def track(self):
         """What the forward reward follows, in x or x and y: kept until the next step, which has its velocity."""
@@ -183,7 +191,7 @@ class Runner(NativeMujoco):
         unhealthy, info = False, {"reward_forward": forward, "reward_ctrl": -control}
         if self.healthy:
             healthy = self.healthy()
-            unhealthy = ~healthy & self.options.terminate_when_unhealthy
+            unhealthy = ~healthy & bool(self.options.terminate_when_unhealthy)
             info["reward_survive"] = healthy * self.options.healthy_reward
             reward = forward + info["reward_survive"]
         if self.contact_cost:

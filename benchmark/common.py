@@ -8,6 +8,7 @@ import csv
 import fcntl
 import hashlib
 import importlib.metadata
+import io
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +52,7 @@ class Job(NamedTuple):
     packages: dict | None = None
     native: str | None = None  # the hash of native_mujoco.py, which makes no difference but to the time
     retries: int = 3
+    campaign: str = ""  # one call of run.py or tune.py: another's wish to stop is not ours
 
     @property
     def home(self):
@@ -66,9 +69,12 @@ class Job(NamedTuple):
     @property
     def name(self):
         return f"{self.script}-{self.version} {self.options} {self.task} seed {self.seed}"
+    @property
+    def asked_to_stop(self):
+        return self.beside(f".stop-{self.campaign}")
     def stop(self):  # asks the run to save and end, or not to begin, wherever it is
-        self.beside(".stop").parent.mkdir(parents=True, exist_ok=True)
-        self.beside(".stop").touch()
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.asked_to_stop.touch()
     def progress(self):  # (steps done, steps to do, what the script said last)
         log = self.beside(".log").read_text(errors="replace") if self.beside(".log").exists() else ""
         said, done, total = [("starting", 0, 0), *re.findall(r"((\d+)/(\d+) steps[^\r\n]*)", log)][-1]
@@ -89,7 +95,7 @@ def git_hash(content):
 
 def jobs_of(root, scripts, variants, tasks, seeds, retries=3):
     """The matrix as jobs. Scripts are copied to `root`, and the copies run: editing a script changes no campaign."""
-    jobs, packages = [], {name: importlib.metadata.version(name) for name in PACKAGES}
+    jobs, packages, campaign = [], {name: importlib.metadata.version(name) for name in PACKAGES}, uuid.uuid4().hex[:8]
     for path in map(Path, scripts):
         def git(*words, folder=path.parent):
             return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True).stdout.strip()
@@ -104,7 +110,7 @@ def jobs_of(root, scripts, variants, tasks, seeds, retries=3):
         if made_with != packages:
             fail(f"{home}: its runs were made with {made_with}, here is {packages}; give another --root")
         native = home / "native_mujoco.py"
-        rest = commit or None, packages, git_hash(native.read_bytes()) if native.exists() else None, retries
+        rest = commit or None, packages, git_hash(native.read_bytes()) if native.exists() else None, retries, campaign
         for variant, task, seed in itertools.product(variants, tasks, seeds):
             jobs.append(Job(root, path.stem, version, text_of(options_of(variant)), task, seed, *rest))
     return jobs
@@ -119,14 +125,26 @@ def write(path, content):  # beside it, then over it: never half a file
 
 def execute(job):
     """Runs a job to its end, from where it stands: 'done', 'stopped', or 'failed: …'. One at a time for each folder."""
+    try:
+        return attempt(job)
+    except OSError as error:  # such as a full disk: this run's, not the campaign's end
+        return f"failed: {error}"
+    finally:
+        job.asked_to_stop.unlink(missing_ok=True)
+
+
+def attempt(job):
     here = {name: importlib.metadata.version(name) for name in PACKAGES}
     if here != job.packages:
         return f"failed: this machine has {here}"
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     with open(job.beside(".lock"), "w") as lock, open(job.beside(".log"), "ab") as log:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the training process holds it too, so what outlived its parent is waited for
-        for attempt in range(job.retries + 1):
-            if job.done or job.beside(".stop").exists():
+        while not locked(lock):  # the training process holds it too, so what outlived its parent is waited for
+            if job.asked_to_stop.exists():
+                return "stopped"
+            time.sleep(0.2)
+        for _ in range(job.retries + 1):
+            if job.done or job.asked_to_stop.exists():
                 return "done" if job.done else "stopped"
             if job.folder.exists():
                 options = ["--resume", job.folder]
@@ -134,6 +152,8 @@ def execute(job):
                 values = {"device": "cpu", "num-threads": "1"} | options_of(job.options)
                 options = [word for name, value in values.items() for word in (f"--{name}", *value.split())]
                 options += ["--env-id", job.task, "--seed", job.seed, "--run-dir", job.folder]
+            log.write(b"starting\n")
+            log.flush()
             command = [sys.executable, "-c", START, job.home / f"{job.script}.py", *options]
             process = subprocess.Popen(map(str, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        pass_fds=[lock.fileno()], env={"OMP_NUM_THREADS": "1"} | os.environ)
@@ -142,13 +162,14 @@ def execute(job):
                 try:
                     status = process.wait(0.2)
                 except subprocess.TimeoutExpired:
-                    if job.beside(".stop").exists() and not asked:
+                    if job.asked_to_stop.exists() and not asked:
                         process.terminate()
                         asked = True
             if status == 0:
                 fields = "script", "version", "native", "commit", "options", "task", "seed", "packages"
+                attempts = job.beside(".log").read_text(errors="replace").count("starting\n")
                 provenance = {name: getattr(job, name) for name in fields} | {
-                    "attempts": attempt + 1, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+                    "attempts": attempts, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
                 write(job.folder / "provenance.json", json.dumps(provenance, indent=2).encode())
             elif asked or status in (130, 143):
                 return "stopped"
@@ -156,6 +177,14 @@ def execute(job):
                 break
         said = job.beside(".log").read_text(errors="replace").split("\n")
         return "done" if job.done else f"failed: exit status {status}, {[line for line in said if line.strip()][-1:]}"
+
+
+def locked(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
 
 def submitter(workers, ray_address=None, cpus=1, gpus=0.0):
@@ -168,7 +197,6 @@ def submitter(workers, ray_address=None, cpus=1, gpus=0.0):
     else:
         pool = concurrent.futures.ThreadPoolExecutor(workers)
     def submit(job):
-        job.beside(".stop").unlink(missing_ok=True)
         return remote.remote(job).future() if ray_address else pool.submit(execute, job)
     return submit
 
@@ -214,23 +242,29 @@ def read(*folders):
     return sorted(results, key=lambda result: (*result.key, result.seed))
 
 
+def refuse_to_mix(home, packages):
+    """Ends the program where runs made with other packages are collected in home."""
+    for result in read(home) if home.exists() else ():
+        if result.packages != packages:
+            fail(f"{home}: has runs made with {result.packages}, here is {packages}; give another --results")
+
+
 def collect(results, target):
     """Adds runs to {target}/{script}-{version}/: evaluations.csv, and runs.jsonl with configuration and provenance."""
     for home, new in itertools.groupby(results, key=lambda result: target / f"{result.script}-{result.version}"):
-        known = {(result.key, result.seed): result for result in [*read(home), *new]} if home.exists() else {
-            (result.key, result.seed): result for result in new}
-        kept = sorted(known.values(), key=lambda result: (*result.key, result.seed))
-        made_with = {json.dumps(result.packages, sort_keys=True) for result in kept}
-        if len(made_with) > 1:
-            fail(f"{home}: would mix runs made with {' and '.join(sorted(made_with))}")
-        header = [*FIELDS, *kept[0].rows[0]]
-        lines = [header] + [[*(result.provenance[field] for field in FIELDS), *row.values()]
-                            for result in kept for row in result.rows]
         home.mkdir(parents=True, exist_ok=True)
-        with open(home / "evaluations.csv", "w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
-        (home / "runs.jsonl").write_text("".join(
-            json.dumps(result.provenance | {"config": result.config}) + "\n" for result in kept))
+        added, lines, place = list(new), io.StringIO(), os.open(home, os.O_RDONLY)
+        fcntl.flock(place, fcntl.LOCK_EX)  # others may collect at the same time
+        for result in added:
+            refuse_to_mix(home, result.packages)
+        known = {(result.key, result.seed): result for result in [*read(home), *added]}
+        kept = sorted(known.values(), key=lambda result: (*result.key, result.seed))
+        rows = [[*(run.provenance[field] for field in FIELDS), *row.values()] for run in kept for row in run.rows]
+        csv.writer(lines, lineterminator="\n").writerows([[*FIELDS, *kept[0].rows[0]], *rows])
+        write(home / "evaluations.csv", lines.getvalue().encode())
+        write(home / "runs.jsonl", "".join(
+            json.dumps(result.provenance | {"config": result.config}) + "\n" for result in kept).encode())
+        os.close(place)
 
 
 def groups(results):

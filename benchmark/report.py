@@ -32,12 +32,14 @@ TEXT = """# Benchmark
 
 Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
 
-**Protocol.** What counts is the last evaluation of each run: ten episodes, mean action, seeds apart from training's. No
-selection over time or over seeds: every collected run is here. A *version* is the beginning of the script's hash in
-git (`git show <version>` prints it, where it was committed); runs of different versions or options are never pooled. ±
-is the standard deviation over seeds (n − 1). IQM is the mean of the middle half of the seeds. Intervals are 95 %
-percentile bootstraps, by SciPy for one task from {enough} seeds on, over tasks by rliable, resampled within each task,
-from 3 seeds each on. With n seeds a task they are too narrow by a factor of about √(1 − 1/n).
+**Protocol.** Default options but for `--device cpu --num-threads 1`. What counts is the last evaluation of each run:
+ten episodes, mean action, seeds apart from training's. No selection over time, and none over seeds: every run of a
+listed version is here; runs of older versions that were replaced are in the history of the repository. A *version* is
+the beginning of the script's hash in git (`git show <version>` prints it). No row pools versions or options; what is
+said of a script as a whole takes, task by task, the newest version that has it. ± is the standard deviation over seeds
+(n − 1). IQM is the mean of the middle half of the seeds. Intervals are 95 % percentile bootstraps, by SciPy for one
+task from {enough} seeds on, over tasks by rliable, resampled within each task, from 3 seeds each on. With n seeds a
+task they are too narrow by a factor of about √(1 − 1/n).
 
 **Published.** One target for each algorithm and task: mean ± standard deviation (seeds), the version of the task and,
 where it is not ours, the protocol; all that was found is in `benchmark/published`. *Ahead* and *behind*: Welch's
@@ -54,9 +56,9 @@ are usually lower than evaluations like ours, and tasks changed between versions
 
 ## Aggregates
 
-Scores: 0 is a policy of random actions, 1 the best number published for any of the five algorithms at a million steps
-(`benchmark/published`). Newest version of each script with default options only, on tasks that have both numbers. The
-gap is how far scores stay below 1 on average. Rows on different tasks do not compare.
+Scores: 0 is a policy of random actions, 1 the best of the five algorithms' published targets. Default options only, on
+tasks that have both numbers; all tasks weigh the same, whatever their seeds. The gap is how far scores stay below 1 on
+average. Rows on different tasks do not compare.
 
 {aggregates}
 
@@ -64,13 +66,13 @@ gap is how far scores stay below 1 on average. Rows on different tasks do not co
 
 ## Time
 
-Of training and evaluations together, newest versions, for a run with one thread; other runs may have shared the
-machine.
+Of training and evaluations together (without the last one), newest versions, for a run with one thread; other runs
+may have shared the machine.
 
 {times}
 
-Seconds until an evaluation on {env} first reached a return of {aim:,}, evaluations included, with default
-options: the median over seeds. Evaluations come every 50,000 steps. *Not reached*: by too few seeds; –: no run.
+Seconds until an evaluation on {env} first reached a return of {aim:,}, the evaluations before it included, with
+default options: the median over seeds. Evaluations come every 50,000 steps. *Not reached*: by too few seeds; –: no run.
 
 {reaching}
 
@@ -105,7 +107,7 @@ SPEED = """## Speed
 
 Steps of the environment per second on {env}, at the same work on all sides: networks, batches, updates a step,
 normalisation, processors. PyTorch has as many threads on all sides as the scripts give it: one, and with networks 256
-wide one a processor. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
+wide two. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
 Medians over the rounds; the ratio is the median of the ratios round by round, in brackets the least and the greatest.
 *At least* is what we ask of ourselves.
 
@@ -278,6 +280,12 @@ def estimate(metric, *sides):
     return f"{points[0][0]:.2f} {interval(ends[0][:, 0], 2)}"
 
 
+def pooled(scores):
+    """Scores of all tasks, each run as often as gives every task the same number of them."""
+    size = math.lcm(*map(len, scores))
+    return np.concatenate([np.repeat(runs, size // len(runs), axis=0) for runs in scores])
+
+
 def names_of(tasks):
     return ", ".join(task.rpartition("-v")[0] for task in tasks)
 
@@ -287,7 +295,7 @@ def aggregate_table(found):
     for script, tasks in found.items():
         rows.append([script, names_of(tasks), sum(map(len, tasks.values()))])
         for metric in rliable.metrics.aggregate_iqm, rliable.metrics.aggregate_optimality_gap:
-            rows[-1].append(estimate(lambda *scores, of=metric: of(np.concatenate(scores)), tasks.values()))
+            rows[-1].append(estimate(lambda *scores, of=metric: of(pooled(scores)), tasks.values()))
     return markdown("script | tasks | runs | IQM | optimality gap", "llrrr", rows)
 
 
@@ -510,9 +518,10 @@ def main(args):
     readme = args.readme.read_text()
     for name, part in ("results", f"{overview}\n\n{count}\n"), ("speed", short):
         before, mark, rest = readme.partition(MARKS[0].format(name))
-        if not mark:
-            sys.exit(print(f"{args.readme}: has no {MARKS[0].format(name).strip()}", file=sys.stderr) or 2)
-        readme = f"{before}{mark}{part}{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+        _, end, after = rest.partition(MARKS[1])
+        if not mark or not end:
+            sys.exit(print(f"{args.readme}: has no {MARKS[0].format(name).strip()} … {MARKS[1]}", file=sys.stderr) or 2)
+        readme = f"{before}{mark}{part}{end}{after}"
     texts = {args.report: text, args.readme: readme}
     if args.check:
         stale = [str(path) for path, made in texts.items() if not path.exists() or path.read_text() != made]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import tyro
-from common import HERE, collect, fail, jobs_of, read, submitter
+from common import HERE, collect, fail, jobs_of, read, refuse_to_mix, submitter
 
 
 @dataclasses.dataclass
@@ -55,12 +55,16 @@ def main(args):
     for path in scripts:
         Path(path).is_file() or fail(f"--scripts {path}: no such file")
     jobs = jobs_of(args.root.resolve(), scripts, args.options, args.tasks, args.seeds, args.retries)
+    for job in jobs if args.collect else ():  # rather than after hours of training
+        refuse_to_mix(args.results / job.home.name, job.packages)
     todo = [job for job in jobs if not job.done]
     say(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done before; folder {args.root}")
     submit, began, failed = submitter(args.workers, args.ray, args.cpus, args.gpus), time.time(), 0
-    futures = {submit(job): job for job in todo}
-    first = report(jobs, [], began, 1) if todo else 1
+    futures = {}
     try:
+        for job in todo:
+            futures[submit(job)] = job
+        first = report(jobs, [], began, 1) if todo else 1
         while futures:
             finished, _ = concurrent.futures.wait(futures, args.every, concurrent.futures.FIRST_COMPLETED)
             for future in finished:
@@ -76,9 +80,9 @@ def main(args):
         return 130
     if args.collect:
         wanted = {(job.script, job.version, job.options, job.task, job.seed) for job in jobs}
-        found = [r for home in {job.home for job in jobs} for r in read(home) if (*r.key, r.seed) in wanted]
-        collect(sorted(found, key=lambda r: (*r.key, r.seed)), args.results)
-        say(f"{len(found)} runs collected in {args.results}")
+        found = [run for run in read(*{job.home for job in jobs}) if (*run.key, run.seed) in wanted]
+        collect(found, args.results)
+        say(f"{len(found)} of {len(jobs)} runs collected in {args.results}")
     return int(failed > 0)
 
 

@@ -11,6 +11,7 @@ options are the first trial, so the search is never without what it should beat.
 import concurrent.futures
 import csv
 import dataclasses
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -70,10 +71,12 @@ class Tuner:
     def __init__(self, args):
         self.args, self.space = args, dict(entry.split("=", 1) for entry in args.space)
         self.path = args.script if args.script.endswith(".py") else HERE.parent / f"{args.script}.py"
+        self.job, = jobs_of(args.root.resolve(), [self.path], ["default"], [""], [0])  # the script as it is now
         self.submit = submitter(args.workers, args.ray, args.cpus, args.gpus)
     def jobs(self, chosen, tasks, seeds):
         options = text_of(options_of(self.args.fixed) | chosen)
-        return jobs_of(self.args.root.resolve(), [self.path], [options], tasks, seeds)
+        return [self.job._replace(options=options, task=task, seed=seed)
+                for task, seed in itertools.product(tasks, seeds)]
     def objective(self, trial):
         chosen = {} if trial.user_attrs.get("default") else suggest(trial, self.space)
         jobs = self.jobs(chosen, self.args.tasks, self.args.seeds)
@@ -105,8 +108,12 @@ class Tuner:
         """[(name, options)] → Markdown: each one's score, task by task, on the tasks and seeds kept for this."""
         tasks = list(dict.fromkeys([*self.args.tasks, *self.args.validation_tasks]))
         matrix = [self.jobs(chosen, tasks, self.args.validation_seeds) for _, chosen in candidates]
-        futures = [self.submit(job) for jobs in matrix for job in jobs]
-        wrong = [future.result() for future in futures if future.result() != "done"]
+        futures = {self.submit(job): job for jobs in matrix for job in jobs}
+        try:
+            wrong = [future.result() for future in futures if future.result() != "done"]
+        finally:  # also where it is interrupted
+            for future, job in futures.items():
+                future.done() or job.stop()
         if wrong:
             fail(wrong[0])
         yield f"| options | {' | '.join(tasks)} | mean |\n|---|{'--:|' * (len(tasks) + 1)}"
@@ -126,8 +133,7 @@ def main(args):
     args.root.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     tuner = Tuner(args)
-    version = tuner.jobs({}, args.tasks, args.seeds)[0].version
-    name = " ".join([f"{Path(tuner.path).stem}-{version}", *args.tasks, *map(str, args.seeds), *args.space, args.fixed])
+    name = " ".join([tuner.job.home.name, *args.tasks, *map(str, args.seeds), *args.space, args.fixed])
     study = optuna.create_study(
         storage=f"sqlite:///{args.root}/study.db", study_name=name, load_if_exists=True, direction="maximize",
         sampler=optuna.samplers.TPESampler(n_startup_trials=min(10, args.trials // 2)),

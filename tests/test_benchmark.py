@@ -128,6 +128,31 @@ def test_what_outlives_its_campaign_is_waited_for(stand_in, tmp_path):
     assert words[0][0] == "start" and words[1] == ["end", words[0][1]] and len(words) == 4
 
 
+def test_a_second_campaign_that_is_interrupted_leaves_the_first_alone(stand_in, tmp_path):
+    """The same command twice, by mistake: the second waits for the first's runs, and a request to end is its alone."""
+    command = tool("run", "--scripts", stand_in, "--tasks", "Toy-v0", "--root", tmp_path / "root", "--seeds", 1, 2,
+                   "--options", "sleep=0.5")
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while not list((tmp_path / "root").rglob("*.trace")):
+        time.sleep(0.02)
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while "of the whole" not in second.stdout.readline():
+        pass
+    second.send_signal(signal.SIGINT)
+    assert "stopping" in second.communicate(timeout=20)[0] and second.returncode == 130
+    assert "2 of 2 runs done" in first.communicate()[0] and first.returncode == 0
+    assert set(starts(tmp_path / "root").values()) == {1} and not list((tmp_path / "root").rglob(".stop*"))
+
+
+def test_a_disk_that_fails_is_a_run_that_fails(stand_in, tmp_path):
+    """Not a campaign that ends in a traceback, and whose other runs go on unseen."""
+    job, = common.jobs_of(tmp_path / "root", [stand_in], ["default"], ["Toy-v0"], [1])
+    job.beside(".lock").mkdir(parents=True)
+    assert common.execute(job).startswith("failed: ") and "seed 1: failed: [Errno" in campaign(
+        stand_in, tmp_path / "root", seeds=[1, 2], status=1)
+    assert [run.seed for run in common.read(tmp_path / "root")] == [2]
+
+
 def test_what_dies_is_resumed_and_what_is_wrong_is_not(stand_in, tmp_path):
     campaign(stand_in, tmp_path / "once", "--options", "die=once")
     runs = common.read(tmp_path / "once")
@@ -172,6 +197,10 @@ def test_versions_and_packages_are_told_apart(stand_in, tmp_path):
     packages = next(root.glob(f"*-{old.version}/packages.json"))
     packages.write_text(packages.read_text().replace('"numpy": "', '"numpy": "1'))
     campaign(stand_in, root, seeds=[1, 2], status=2)
+    runs = next((tmp_path / "results").glob(f"*-{old.version}/runs.jsonl"))  # refused before training, not after it
+    runs.write_text(runs.read_text().replace('"numpy": "', '"numpy": "1'))
+    campaign(stand_in, tmp_path / "new", "--collect", "--results", tmp_path / "results", seeds=[3], status=2)
+    assert not starts(tmp_path / "new")
 
 
 def test_collecting_keeps_every_digit_and_adds(stand_in, tmp_path):
@@ -220,6 +249,7 @@ def test_aggregates_by_hand():
     assert [cells[0] for cells in rows] == ["8", "5", "2"] and rows[2] == ["2", "0.50", "0.50 |"]
     assert rows[0][1].startswith("0.75 [") and rows[0][2].startswith("0.35 [")  # (0.5 + 0.5 + 1 + 1) / 4; 2.8 / 8
     assert rows[1][1].startswith("0.48 [") and rows[1][2].startswith("0.51 [")
+    assert report.pooled([column(0.0, 4), column(3.0, 6, 9)]).mean() == (2 + 6) / 2  # not 22 / 5
     rows = report.improvement_table(found).split("\n")[2:]  # of 20 pairs 6 won, 2 even
     assert len(rows) == 1 and rows[0] == "| P(td3 > a2c) | Hopper | 0.35 |"
 
@@ -548,6 +578,17 @@ def test_search_goes_on_after_a_kill(stand_in, tmp_path):
     assert {run.seed for run in runs if run.options.endswith(f"x={best.params['x']!r}")} == {1, 7, 8}
     assert len([run for run in runs if run.seed == 1]) < 14  # those stopped early have not finished
     assert "| sleep" not in done.stdout and f"| x={best.params['x']!r} |" in done.stdout
+
+
+def test_a_search_keeps_to_the_script_that_it_began_with(stand_in, tmp_path):
+    pytest.importorskip("optuna", reason=MISSING)
+    import tune
+    tuner = tune.Tuner(tune.Args(script=str(stand_in), root=tmp_path / "tune", fixed="sleep=0"))
+    before, = tuner.jobs({"x": "1"}, ["Toy-v0"], [3])
+    stand_in.write_text("raise SystemExit('edited while a search was under way')")
+    after, = tuner.jobs({"x": "1"}, ["Toy-v0"], [3])
+    assert after == before and (after.options, after.task, after.seed) == ("sleep=0,x=1", "Toy-v0", 3)
+    assert common.execute(after) == "done"
 
 
 # ── Ray ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -56,6 +56,7 @@ def lockstep(envs, steps, dtype=np.float32):
     compare(lambda env: env.reset(seed=3), "reset")
     for t in range(steps):
         action = draw.uniform(1.2 * low, 1.2 * high, size).astype(dtype)  # out of bounds too: Gymnasium lets them pass
+        action = np.asfortranarray(action) if t % 2 else action
         _, _, terminated, truncated, _ = compare(lambda env: env.step(action), f"step {t}")  # noqa: B023
         ended = terminated | truncated
         ends += ended.sum()
@@ -89,6 +90,7 @@ OPTIONS = [
     ("Ant", {"forward_reward_weight": 2, "ctrl_cost_weight": 3.0, "healthy_reward": 0.7}),
     ("HalfCheetah", SHAPED | {"forward_reward_weight": 0.3, "ctrl_cost_weight": 0.7}),
     ("Hopper", SHAPED | {"healthy_state_range": (-1.5, 1.5), "healthy_angle_range": (-0.5, 0.1), "healthy_reward": 3}),
+    ("Hopper", {"terminate_when_unhealthy": 1}),
     ("Hopper", {"terminate_when_unhealthy": False, "healthy_z_range": (1.1, 1.4), "ctrl_cost_weight": 0.1}),
     ("Humanoid", SHAPED | {"include_cinert_in_observation": False, "contact_cost_range": (1e-5, 0.1)}),
     ("Humanoid", {"include_cvel_in_observation": False, "include_cfrc_ext_in_observation": False,
@@ -182,10 +184,12 @@ def test_what_is_given_out_is_the_users():
     for array in results[:4]:
         array[:] = 1
     some = np.array([False, True])
-    observations, _ = env.reset(options={"reset_mask": some})
+    observations, infos = env.reset(options={"reset_mask": some})
     assert np.array_equal(observations[0], first)
     observations[:] = 1
     assert np.array_equal(env.reset(options={"reset_mask": some})[0][0], first)
+    some[:] = True
+    assert infos["_x_position"].tolist() == [False, True]
 
 
 @pytest.mark.parametrize("task, num_envs", [("Ant", 1), ("Hopper", 2)])  # each Ant of Gymnasium's has its own camera
@@ -208,6 +212,31 @@ def test_render_equals_gymnasium(task, num_envs):
     assert frames[0][0].shape == (48, 64, 3) and len({frame.tobytes() for frame in frames[0]}) == 2 * num_envs
 
 
+def test_a_loaded_state_is_drawn_as_it_is():
+    """In a fresh environment, before any step."""
+    env = make("Hopper", 2, "Disabled", render_mode="rgb_array")
+    env.reset(seed=1)
+    other = make("Hopper", 2, "Disabled", render_mode="rgb_array")
+    other.load_state_dict(env.state_dict())
+    for i in range(2):
+        found, expected = (each.batch.get_data(i, each.env.data) and each.env.data.geom_xpos.copy()
+                           for each in (other, env))
+        assert np.array_equal(found, expected) and expected.any()
+
+
+def test_what_else_a_vector_environment_has():
+    env = make("Hopper", 2, "Disabled", disable_env_checker=True, max_episode_steps=-1)
+    sync = oracle("Hopper", 2, "Disabled")
+    for each in env, sync:
+        each.reset(seed=5)
+    assert env.np_random_seed == sync.np_random_seed == (5, 6)
+    env.step(np.zeros((2, 3), np.float32))
+    short = make("Hopper", 2, "Disabled", max_episode_steps=1)
+    short.load_state_dict(env.state_dict() | {"steps": np.array([7, 7])})  # of a longer limit
+    assert short.step(np.zeros((2, 3), np.float32))[3].all()
+    env.close(timeout=1)
+
+
 def test_importing_leaves_the_other_ways_as_they_were():
     for task in native.TASKS:
         assert gym.spec(f"{task}-v5").entry_point.startswith("gymnasium.envs.mujoco")
@@ -223,6 +252,7 @@ def test_importing_leaves_the_other_ways_as_they_were():
     ({"render_mode": "human"}, "render_mode is one of .* not 'human'"),
     ({"autoreset_mode": "Sometimes"}, "'Sometimes' is not a valid AutoresetMode"),
     ({"xml_file": "nowhere.xml"}, "nowhere.xml does not exist"),
+    ({"max_episode_steps": 0}, "max_episode_steps is at least 1, or -1 for no limit, not 0"),
 ])
 def test_constructor_refuses(options, says):
     with pytest.raises((TypeError, ValueError, OSError), match=says):
