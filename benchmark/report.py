@@ -80,13 +80,16 @@ default options: the median over seeds. Evaluations come every 50,000 steps. *No
 
 ```bash
 pip install -r benchmark/requirements.txt
-python benchmark/run.py --scripts td3 ppo_continuous --tasks Hopper-v5 Ant-v5 --seeds 1 2 3 --workers 2 --collect
+python benchmark/run.py --scripts td3 ppo_continuous --tasks Hopper-v5 Ant-v5 --seeds 1 2 3 --workers 2 \\
+    --collect --results runs/collected
 python benchmark/speed.py && python benchmark/report.py
-python benchmark/compare.py benchmark/results/td3-<version> runs/benchmark/td3-<other version>
+python benchmark/compare.py benchmark/results/td3-<version> runs/collected/td3-<version>
 python benchmark/tune.py --script a2c --space learning-rate=1e-4..1e-2 num-steps=16,32,64 --tasks Hopper-v5
 ```
 
-`run.py` skips what has finished, resumes what has not, and never mixes versions of a script or of its packages. With
+`run.py` skips what has finished, resumes what has not, and never mixes versions of a script or of its packages: to
+reproduce a row, take the script of its version and PyTorch's CPU build, collect into a folder of your own, and compare.
+With
 `--ray ADDRESS` the same runs are tasks of a Ray cluster; where `--root` lies on storage that its nodes share, the runs
 of a lost node go on elsewhere, from their checkpoints. `compare.py` says whether B is worse than A, with a false-alarm
 rate of 5 %; `tune.py` searches options, and validates what it found on other tasks and seeds; `speed.py` times the
@@ -107,9 +110,9 @@ SPEED = """## Speed
 
 Steps of the environment per second on {env}, at the same work on all sides: networks, batches, updates a step,
 normalisation, processors. PyTorch has as many threads on all sides as the scripts give it: one, and with networks 256
-wide two. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
+wide two on a CPU. Sides take turns, each in a process of its own; start, compilation and evaluations do not count.
 Medians over the rounds; the ratio is the median of the ratios round by round, in brackets the least and the greatest.
-*At least* is what we ask of ourselves.
+Absolute numbers differ much from round to round, ratios within a round less. *At least* is what we ask of ourselves.
 
 """
 LIMIT = """*Minimal loop* is `benchmark/minimal.py`: Gymnasium's SyncVectorEnv and eager PyTorch, never optimised.
@@ -246,17 +249,24 @@ def newest(cells):
 
 
 def matrix(cells):
-    """Tasks by scripts, and how many cells are ahead: default options, newest versions."""
-    found, said = collections.defaultdict(dict), collections.Counter()
+    """Tasks by scripts, how many cells are ahead, and how long a run takes: default options, newest versions."""
+    found, said, alike = collections.defaultdict(dict), collections.Counter(), collections.Counter()
     for (script, options, task), runs in newest(cells).items():
         if options == "default":
             row, (_, word) = target(script, task), against(script, task, runs)
             said[word] += bool(row)
+            alike[word] += bool(row) and not row["protocol"] and task.endswith(f"-{row['published_version']}")
             found[task][script] = f"{spread(finals(runs))} ({len(runs)})" + (
                 f" {SIGNS.get(word, '/')} {number(float(row['mean']))}" if row else "")
-    count = (f"Of {said.total()} cells with a published number, newest versions and default options, {said['ahead']} "
-             f"are ahead, {said['behind']} behind, {said['not significant']} not significantly different.")
+    def verdicts(of):
+        return f"{of['ahead']} are ahead, {of['behind']} behind, {of['not significant']} not significantly different"
+    count = (f"Of {said.total()} cells with a published number {verdicts(said)}.\n"
+             f"Of the {alike.total()} whose number is of mean actions and of the same version of the task "
+             f"{verdicts(alike)}.")
+    minutes = [runs and f"{np.mean([run.column('wall_seconds')[-1] for run in runs]) / 60:.0f} min" for runs in (
+        newest(cells).get((script, "default", ENV)) for script in NAMES)]
     rows = [[task, *(found[task].get(script, "–") for script in NAMES)] for task in sorted(found)]
+    rows += [[f"*a run of {ENV}*", *(each or "–" for each in minutes)]]
     return count, markdown(" | ".join(["task", *NAMES.values()]), "l" + "r" * len(NAMES), rows)
 
 
@@ -350,6 +360,10 @@ def ran(record, *sides):
     return record and all(each.get(side) for each in record["rounds"] for side in sides)
 
 
+def measured(record):
+    return f"`{record['script']}`, {len(record['rounds'])}, {record['date']}"
+
+
 def speed_table(speed, short=False):
     rows = []
     for (name, cell), (mine, option) in itertools.product(CELLS.items(), (("ours", ""), ("compiled", " --compile"))):
@@ -368,8 +382,9 @@ def speed_table(speed, short=False):
                 row.append(f"{ours:,.0f} / {theirs:,.0f} = {statistics.median(found):.2f} "
                            f"[{min(found):.2f}, {max(found):.2f}]")
                 asked += " (missed)" * bool(record["device"] == "cpu" and floor and statistics.median(found) < floor)
-            rows.append([*row[:3], asked, row[3]])
-    return rows and markdown("script | against | ours / theirs = ratio | at least | CUDA", "llrrr", rows)
+            rows.append([*row[:3], asked, row[3], *[measured(next(filter(None, records)))] * (not short)])
+    header = "script | against | ours / theirs = ratio | at least | CUDA" + " | version, rounds, date" * (not short)
+    return rows and markdown(header, "llrrrl"[:6 - short], rows)
 
 
 def limits_table(speed):
@@ -390,10 +405,10 @@ def limits_table(speed):
                         f"{middle(record, lambda sides: rate(sides['peak'])) / 1e9:,.0f} G",
                         f"{middle(record, arithmetic):,.0f}",
                         f"{100 * middle(record, lambda sides: rate(sides['ours']) / arithmetic(sides)):.1f} %"]
-            rows.append(row + ["–"] * (11 - len(row)))
+            rows.append(row + ["–"] * (11 - len(row)) + [measured(record)])
     header = "script | device | environment, steps/s | update, steps/s | limit, steps/s | reached, steps/s | share | "
-    header += "FLOPs a step | peak, FLOP/s | limit of arithmetic, steps/s | share"
-    return rows and markdown(header, "llrrrrrrrrr", rows)
+    header += "FLOPs a step | peak, FLOP/s | limit of arithmetic, steps/s | share | version, rounds, date"
+    return rows and markdown(header, "llrrrrrrrrrl", rows)
 
 
 def parts_table(speed):
@@ -404,8 +419,9 @@ def parts_table(speed):
             each = [middle(record, lambda sides, part=part: 1e6 * sides["parts"][part] / sides["parts"]["steps"])
                     for part in PARTS]
             rows.append([f"{CELLS[name].script}.py, {CELLS[name].title}", device,
-                         *map(number, (*each, all_ - sum(each), all_))])
-    return rows and markdown(f"script | device | {' | '.join(PARTS)} | rest | in all", "llrrrrr", rows)
+                         *map(number, (*each, all_ - sum(each), all_)), measured(record)])
+    return rows and markdown(f"script | device | {' | '.join(PARTS)} | rest | in all | version, rounds, date",
+                             "llrrrrrl", rows)
 
 
 def scaling_table(speed):
@@ -415,16 +431,19 @@ def scaling_table(speed):
             sides = f"native {n}", f"sync {n}"
             rates = [middle(record, lambda each, side=side: rate(each[side])) for side in sides]
             rows.append([f"{CELLS[name].script}.py", device, n, *(f"{x:,.0f}" for x in rates),
-                         f"{statistics.median(ratios(record, *sides)):.2f}"])
-    return rows and markdown("script | device | environments | native | sync | ratio", "llrrrr", rows)
+                         f"{statistics.median(ratios(record, *sides)):.2f}", measured(record)])
+    return rows and markdown("script | device | environments | native | sync | ratio | version, rounds, date",
+                             "llrrrrl", rows)
 
 
 def about(speed):
-    """Where, when and with what it was measured."""
-    lines = dict.fromkeys("; ".join((
-        *filter(None, (record.get("accelerator"), record["processor"])), f"threads: {record['threads']}",
-        f"rounds: {len(record['rounds'])}", record["date"], ", ".join(map(" ".join, record["versions"].items()))))
-        for record in speed.values())
+    """Where, with what and when it was measured."""
+    lines = collections.defaultdict(set)
+    for record in speed.values():
+        where = filter(None, (record.get("accelerator"), record["processor"]))
+        with_ = ", ".join(map(" ".join, record["versions"].items()))
+        lines["; ".join((*where, f"threads: {record['threads']}", with_))].add(record["date"])
+    lines = [f"{line}; {', '.join(sorted(dates))}" for line, dates in lines.items()]
     return "Measured by `python benchmark/speed.py`: " + "\n".join(f"{line}." for line in lines)
 
 

@@ -60,7 +60,7 @@ CELLS = {
                              {"ours": None, "sb3": 2.0, "sbx": None, "minimal": None,
                               "compiled": None} | LIMITS, 4096, 10240),
     "a2c": Cell("16 × 5 steps", "a2c", SMALL | {"num-envs": 16, "num-steps": 5},
-                {"ours": None, "sb3": 1.6, "minimal": None} | LIMITS, 4000, 24000),
+                {"ours": None, "sb3": 1.6, "minimal": None, "compiled": None} | LIMITS, 4000, 24000),
     "reinforce": Cell("default options", "reinforce", {}, {"ours": None, "minimal": None} | LIMITS
                       | {"environment": 0.6}, 8000, 32000),
     "ddpg": Cell("1 environment, an update of 256 a step", "ddpg", LARGE | {"num-envs": 1}, OFF_POLICY, 1000, 2000),

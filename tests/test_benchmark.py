@@ -429,12 +429,13 @@ def test_overview_counts_cells_of_newest_versions_and_default_options():
         *fake_runs("Hopper-v5", [9000.0, 9000], "ppo_continuous", "bbbbbbbb", "2025"), *fake_runs("Ant-v5", [1.0]),
         *fake_runs("Toy-v0", [1.0, 2.0]), *fake_runs("Pusher-v5", [1.0, 2.0], options="tau=1")])
     count, table = report.matrix(cells)
-    assert [int(number) for number in re.findall("[0-9]+", count)] == [5, 2, 1, 1]
+    assert [int(number) for number in re.findall("[0-9]+", count)] == [5, 2, 1, 1, 1, 0, 0, 1]  # alike: PPO on Hopper
     assert [line.split(" | ") for line in table.replace("| ", "", 1).split("\n| ")[2:]] == [
         ["Ant-v5", "–", "–", "–", "–", "1.0 (1) / 4,911 |"],
         ["Hopper-v5", "–", "9,000 ± 0.0 (2) > 1,224", "3,000 ± 707 (2) ≈ 2,912", "–", "– |"],
         ["Humanoid-v5", "–", "–", "–", "5,005 ± 7.1 (2) > 1,700", "– |"],
-        ["Swimmer-v5", "–", "–", "12.0 ± 1.6 (5) < 108", "–", "– |"], ["Toy-v0", "–", "–", "–", "–", "1.5 ± 0.7 (2) |"]]
+        ["Swimmer-v5", "–", "–", "12.0 ± 1.6 (5) < 108", "–", "– |"], ["Toy-v0", "–", "–", "–", "–", "1.5 ± 0.7 (2) |"],
+        ["*a run of HalfCheetah-v5*", "–", "–", "–", "–", "– |"]]
 
 
 def test_every_target_has_its_protocol():
@@ -467,7 +468,7 @@ def fake_speed(cell="a2c", device="cpu", **seconds):
               for i in range(3)]
     for sides in rounds:
         sides["update"]["flops"] = 2.0
-    return {"cell": cell, "device": device, "date": "2026-01-02", "threads": 2, "processor": "none, 2 cores",
+    return {"cell": cell, "device": device, "date": "now", "script": "0a", "threads": 2, "processor": "none, 2 cores",
             "versions": {"torch": "1", "jax": "2"}, "rounds": rounds}
 
 
@@ -480,14 +481,15 @@ def test_speed_by_hand(tmp_path):
         speed.between(marks, 400)
     table = report.speed_table({("a2c", "cpu"): fake_speed()}).split("\n")
     assert len(table) == 4 and table[2].startswith("| a2c.py, 16 × 5 steps | Stable-Baselines3 | ")
-    assert table[2].endswith(" | 400 / 300 = 2.00 [1.00, 2.00] | 1.6 | not run |")
-    assert table[3].endswith("| minimal loop | 400 / 200 = 2.00 [2.00, 2.00] | – | not run |")
+    assert table[2].endswith(" | 400 / 300 = 2.00 [1.00, 2.00] | 1.6 | not run | `0a`, 3, now |")
+    assert table[3].endswith("| minimal loop | 400 / 200 = 2.00 [2.00, 2.00] | – | not run | `0a`, 3, now |")
     row = report.limits_table({("a2c", "cpu"): fake_speed()}).split("\n")[2]
-    assert row.endswith("| cpu | 1,200 | 600 | 400 | 400 | 100 % | 0.00 M | 0 G | 6,000 | 6.7 % |")
+    assert row.endswith("| cpu | 1,200 | 600 | 400 | 400 | 100 % | 0.00 M | 0 G | 6,000 | 6.7 % | `0a`, 3, now |")
     both = {("td3", "cpu"): fake_speed("td3", sbx=(1, 1, 1)), ("td3", "cuda"): fake_speed("td3", "cuda", sbx=None)}
     rows = report.speed_table(both).split("\n")
     assert "| SBX (JAX) | 400 / 1,200 = 0.33 [0.25, 0.50] | 1.0 (missed) | not run |" in rows[3]
-    assert rows[2].endswith("| 1.8 | 400 / 300 = 2.00 [1.00, 2.00] |") and report.limits_table(both).count("\n") == 3
+    assert rows[2].endswith("| 1.8 | 400 / 300 = 2.00 [1.00, 2.00] | `0a`, 3, now |")
+    assert report.limits_table(both).count("\n") == 3 and report.speed_table(both, True).split("\n")[2].endswith("] |")
     ppo = {("ppo_continuous", "cpu"): fake_speed("ppo_continuous", compiled=(2, 1, 2), sbx=None)}
     rows = report.speed_table(ppo).split("\n")[2:]  # 3 peers without --compile, then with it: 600, 1200, 600 steps/s
     assert len(rows) == 6 and "32 minibatches of 64 | Stable" in rows[0] and "| 2.2 (missed) |" in rows[0]
@@ -495,11 +497,11 @@ def test_speed_by_hand(tmp_path):
     times = {side: (1, 2, 4) if "native" in side else (2, 2, 4) for side in speed.SCALING}
     scaling = fake_speed("td3-scaling", **times)
     table = report.scaling_table(both | {("td3-scaling", "cpu"): scaling}).split("\n")
-    assert len(table) == 2 + 5 and table[6] == "| td3.py | cpu | 256 | 600 | 600 | 1.00 |"
+    assert len(table) == 2 + 5 and table[6] == "| td3.py | cpu | 256 | 600 | 600 | 1.00 | `0a`, 3, now |"
     rounds = [{"parts": dict(steps=1000, seconds=all_, acting=all_ / 4, environments=all_ / 2, learning=all_ / 10)}
               for all_ in (1, 4, 2)]
     table = report.parts_table({("a2c-parts", "cpu"): fake_speed("a2c-parts") | {"rounds": rounds}}).split("\n")
-    assert len(table) == 3 and table[2] == "| a2c.py, 16 × 5 steps | cpu | 500 | 1,000 | 200 | 300 | 2,000 |"
+    assert table[2:] == ["| a2c.py, 16 × 5 steps | cpu | 500 | 1,000 | 200 | 300 | 2,000 | `0a`, 3, now |"]
     path = tmp_path / "speed.jsonl"
     for cell, date in ("td3", "1"), ("a2c", "2"), ("td3", "3"):  # a part replaces only that part
         speed.save(path, fake_speed(cell) | {"date": date})
