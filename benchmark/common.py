@@ -242,11 +242,11 @@ def read(*folders):
     return sorted(results, key=lambda result: (*result.key, result.seed))
 
 
-def refuse_to_mix(home, packages):
-    """Ends the program where runs made with other packages are collected in home."""
-    for result in read(home) if home.exists() else ():
+def refuse_to_mix(home, packages, results):
+    """Ends the program where a result was made with other packages than these; all are to be collected in home."""
+    for result in results:
         if result.packages != packages:
-            fail(f"{home}: has runs made with {result.packages}, here is {packages}; give another --results")
+            fail(f"{home}: would mix runs made with {result.packages} and {packages}; give another --results")
 
 
 def collect(results, target):
@@ -255,10 +255,9 @@ def collect(results, target):
         home.mkdir(parents=True, exist_ok=True)
         added, lines, place = list(new), io.StringIO(), os.open(home, os.O_RDONLY)
         fcntl.flock(place, fcntl.LOCK_EX)  # others may collect at the same time
-        for result in added:
-            refuse_to_mix(home, result.packages)
         known = {(result.key, result.seed): result for result in [*read(home), *added]}
         kept = sorted(known.values(), key=lambda result: (*result.key, result.seed))
+        refuse_to_mix(home, kept[0].packages, kept)
         rows = [[*(run.provenance[field] for field in FIELDS), *row.values()] for run in kept for row in run.rows]
         csv.writer(lines, lineterminator="\n").writerows([[*FIELDS, *kept[0].rows[0]], *rows])
         write(home / "evaluations.csv", lines.getvalue().encode())

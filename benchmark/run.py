@@ -55,8 +55,8 @@ def main(args):
     for path in scripts:
         Path(path).is_file() or fail(f"--scripts {path}: no such file")
     jobs = jobs_of(args.root.resolve(), scripts, args.options, args.tasks, args.seeds, args.retries)
-    for job in jobs if args.collect else ():  # rather than after hours of training
-        refuse_to_mix(args.results / job.home.name, job.packages)
+    for home in {args.results / job.home.name for job in jobs} if args.collect else ():  # now, not after the training
+        home.exists() and refuse_to_mix(home, jobs[0].packages, read(home))
     todo = [job for job in jobs if not job.done]
     say(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done before; folder {args.root}")
     submit, began, failed = submitter(args.workers, args.ray, args.cpus, args.gpus), time.time(), 0
