@@ -69,10 +69,10 @@ class Normalizer(nn.Module):                          # by the running mean and 
         return ((x - self.mean) / (self.var + 1e-8).sqrt()).clamp(-10, 10)
     def learn(self, x):
         x = x.reshape(-1, *self.mean.shape)
-        self.count += len(x)
+        self.count.add_(len(x))
         weight, delta = len(x) / self.count, x.mean(0) - self.mean
-        self.mean += weight * delta
-        self.var += weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2)
+        self.mean.add_(weight * delta)
+        self.var.add_(weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2))
 class RewardScaler(Normalizer):                       # over the running deviation of the discounted return, [T, N]
     def __init__(self, num_envs, gamma):
         super().__init__(1)
@@ -82,7 +82,7 @@ class RewardScaler(Normalizer):                       # over the running deviati
         for reward_t, going in zip(reward, 1 - done):
             discounted.append(self.gamma * following + reward_t)
             following = going * discounted[-1]
-        self.discounted = following
+        self.discounted.copy_(following)
         self.learn(torch.stack(discounted))
         return reward / (self.var + 1e-8).sqrt()
 def mlp(*sizes, gain):

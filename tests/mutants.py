@@ -101,6 +101,8 @@ MUTANTS = [
      "agent.actor.compile()", ["test_compile.py"]),
     ("losses and gradients compiled apart", "31", ["a2c"], "torch._dynamo.config.trace_autograd_ops, agent",
      "_, agent", ["test_compile.py"]),
+    ("statistics break the graph", "31", ["a2c"], "self.mean.add_(weight * delta)", "self.mean += weight * delta",
+     ["test_compile.py"]),
     ("losses leave the graph with a history", "31", ["a2c"], "actor_loss.detach()", "actor_loss", ["test_compile.py"]),
     # acting and normalising, on-policy
     ("the action that is learned from is clipped", "13", ON,
