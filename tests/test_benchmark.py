@@ -480,7 +480,8 @@ def test_speed_by_hand(tmp_path):
     with pytest.raises(SystemExit):
         speed.between(marks, 400)
     table = report.speed_table({("a2c", "cpu"): fake_speed()}).split("\n")
-    assert len(table) == 4 and table[2].startswith("| a2c.py, 16 × 5 steps | Stable-Baselines3 | ")
+    assert len(table) == 6 and table[2].startswith("| a2c.py, 16 × 5 steps | Stable-Baselines3 | ")
+    assert "a2c.py --compile" in table[4] and " | not run | 1.6 | not run | " in table[4]
     assert table[2].endswith(" | 400 / 300 = 2.00 [1.00, 2.00] | 1.6 | not run | `0a`, 3, now |")
     assert table[3].endswith("| minimal loop | 400 / 200 = 2.00 [2.00, 2.00] | – | not run | `0a`, 3, now |")
     row = report.limits_table({("a2c", "cpu"): fake_speed()}).split("\n")[2]
