@@ -277,11 +277,11 @@ def rate(measured):
 
 def lengths(cell, side, steps=None):
     """(steps before the time counts, steps in all) of a side: whole rollouts, also with many environments."""
-    warm, steps = cell.warm, steps or cell.steps
-    if " " in side and cell.script == "ppo_continuous":
-        rollout = 256 * int(side.split()[1])
-        warm, steps = max(warm, rollout), max(steps, 2 * rollout)
-    return warm, warm + steps
+    warm, steps, at_once = cell.warm, steps or cell.steps, 1
+    if " " in side:
+        at_once = int(side.split()[1]) * (256 if cell.script == "ppo_continuous" else 1)
+        warm, steps = max(warm, at_once), max(steps, 2 * at_once)
+    return warm, -(-(warm + steps) // at_once) * at_once
 
 
 def run(cell, side, steps, device, threads):  # in the process that is this side's

@@ -479,6 +479,8 @@ def test_speed_by_hand(tmp_path):
     assert speed.between(marks, 100) == {"steps": 400, "seconds": 4.5} == speed.between(marks, 50)
     with pytest.raises(SystemExit):
         speed.between(marks, 400)
+    scaling = speed.CELLS["td3-scaling"], speed.CELLS["ppo_continuous-scaling"]  # whole steps, whole rollouts of 256
+    assert [speed.lengths(cell, "sync 64") for cell in scaling] == [(1000, 2048), (16384, 49152)]
     table = report.speed_table({("a2c", "cpu"): fake_speed()}).split("\n")
     assert len(table) == 6 and table[2].startswith("| a2c.py, 16 × 5 steps | Stable-Baselines3 | ")
     assert "a2c.py --compile" in table[4] and " | not run | 1.6 | not run | " in table[4]
