@@ -70,11 +70,11 @@ class Job(NamedTuple):
     def name(self):
         return f"{self.script}-{self.version} {self.options} {self.task} seed {self.seed}"
     @property
-    def asked_to_stop(self):
+    def stop_file(self):
         return self.beside(f".stop-{self.campaign}")
     def stop(self):  # asks the run to save and end, or not to begin, wherever it is
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.asked_to_stop.touch()
+        self.stop_file.touch()
     def progress(self):  # (steps done, steps to do, what the script said last)
         log = self.beside(".log").read_text(errors="replace") if self.beside(".log").exists() else ""
         said, done, total = [("starting", 0, 0), *re.findall(r"((\d+)/(\d+) steps[^\r\n]*)", log)][-1]
@@ -130,7 +130,7 @@ def execute(job):
     except OSError as error:  # such as a full disk: this run's, not the campaign's end
         return f"failed: {error}"
     finally:
-        job.asked_to_stop.unlink(missing_ok=True)
+        job.stop_file.unlink(missing_ok=True)
 
 
 def attempt(job):
@@ -140,11 +140,11 @@ def attempt(job):
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     with open(job.beside(".lock"), "w") as lock, open(job.beside(".log"), "ab") as log:
         while not locked(lock):  # the training process holds it too, so what outlived its parent is waited for
-            if job.asked_to_stop.exists():
+            if job.stop_file.exists():
                 return "stopped"
             time.sleep(0.2)
         for _ in range(job.retries + 1):
-            if job.done or job.asked_to_stop.exists():
+            if job.done or job.stop_file.exists():
                 return "done" if job.done else "stopped"
             if job.folder.exists():
                 options = ["--resume", job.folder]
@@ -162,7 +162,7 @@ def attempt(job):
                 try:
                     status = process.wait(0.2)
                 except subprocess.TimeoutExpired:
-                    if job.asked_to_stop.exists() and not asked:
+                    if job.stop_file.exists() and not asked:
                         process.terminate()
                         asked = True
             if status == 0:

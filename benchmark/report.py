@@ -32,9 +32,9 @@ TEXT = """# Benchmark
 
 Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
 
-**Protocol.** Default options but for `--device cpu --num-threads 1`. What counts is the last evaluation of each run:
-ten episodes, mean action, seeds apart from training's. No selection over time, and none over seeds: every run of a
-listed version is here; runs of older versions that were replaced are in the history of the repository. A *version* is
+**Protocol.** `--device cpu --num-threads 1`; other options are the default unless a row says so. What counts is the
+last evaluation of each run: ten episodes, mean action, seeds apart from training's. No selection over time, none over
+seeds: a row has every seed that was run; rows of older versions that were replaced are in git's history. A *version* is
 the beginning of the script's hash in git (`git show <version>` prints it). No row pools versions or options; what is
 said of a script as a whole takes, task by task, the newest version that has it. ± is the standard deviation over seeds
 (n − 1). IQM is the mean of the middle half of the seeds. Intervals are 95 % percentile bootstraps, by SciPy for one

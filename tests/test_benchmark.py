@@ -3,6 +3,7 @@
 Most campaigns run a stand-in for a script: it keeps the contract (config.json, evaluations.csv, --resume) in
 milliseconds, does what its options say (how long to sleep, where to die), and notes its starts and ends in a file.
 """
+import concurrent.futures
 import csv
 import itertools
 import json
@@ -141,7 +142,7 @@ def test_a_second_campaign_that_is_interrupted_leaves_the_first_alone(stand_in, 
     second.send_signal(signal.SIGINT)
     assert "stopping" in second.communicate(timeout=20)[0] and second.returncode == 130
     assert "2 of 2 runs done" in first.communicate()[0] and first.returncode == 0
-    assert set(starts(tmp_path / "root").values()) == {1} and not list((tmp_path / "root").rglob(".stop*"))
+    assert set(starts(tmp_path / "root").values()) == {1} and not list((tmp_path / "root").rglob("*.stop-*"))
 
 
 def test_a_disk_that_fails_is_a_run_that_fails(stand_in, tmp_path):
@@ -594,6 +595,22 @@ def test_a_search_keeps_to_the_script_that_it_began_with(stand_in, tmp_path):
     after, = tuner.jobs({"x": "1"}, ["Toy-v0"], [3])
     assert after == before and (after.options, after.task, after.seed) == ("sleep=0,x=1", "Toy-v0", 3)
     assert common.execute(after) == "done"
+
+
+def test_a_validation_that_is_interrupted_stops_its_runs(stand_in, tmp_path):
+    """Or the pool would work off its queue, after "stopped" was said."""
+    pytest.importorskip("optuna", reason=MISSING)
+    import tune
+    tuner = tune.Tuner(tune.Args(script=str(stand_in), root=tmp_path / "tune"))
+
+    class Interrupted(concurrent.futures.Future):
+        def result(self, timeout=None):
+            raise KeyboardInterrupt
+
+    tuner.submit = lambda job: Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        list(tuner.validate([("default", {})]))
+    assert len(list((tmp_path / "tune").rglob("*.stop-*"))) == 9  # three tasks, three seeds
 
 
 # ── Ray ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
