@@ -24,7 +24,7 @@ class Args:
     num_envs: int = 1  # environments that step together
     vectorization: typing.Literal["auto", "sync", "async", "native"] = "auto"  # native_mujoco.py where it can, or sync
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    num_threads: int = 0  # processor threads; 0: PyTorch one, with wide networks two, native_mujoco.py one a core
+    num_threads: int = 0  # processor threads; 1: for runs side by side; 0: PyTorch one (wide networks: two), native all
     compile: bool = False  # compile the update with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
     eval_episodes: int = 10  # episodes an evaluation
@@ -363,7 +363,7 @@ MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", 
 AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
            "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
 MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
-              "device", "run_dir", "resume", "evaluate"}
+              "device", "num_threads", "run_dir", "resume", "evaluate"}
 def command_line(default):  # what tyro says of a mistake is put in one line
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
         return tyro.cli(Args, default=default, description=__doc__)

@@ -33,7 +33,7 @@ def check(script, options, tmp_path, kills, seed):
         how = ["--resume", "killed"] if kill else [*options, "--run-dir", "killed"]
         after = 2 + moments.uniform(0, seconds / 2) if kill else moments.uniform(0, seconds)
         run_and_kill(script, *how, cwd=tmp_path, after=after)
-    run(script, "--resume", "killed", cwd=tmp_path)
+    run(script, "--resume", "killed", "--num-threads", 1, cwd=tmp_path)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
