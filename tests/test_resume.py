@@ -1,4 +1,5 @@
 """A run that is killed and resumed equals one that was never stopped, to the bit."""
+import json
 import random
 import shutil
 import signal
@@ -34,6 +35,7 @@ def check(script, options, tmp_path, kills, seed):
         after = 2 + moments.uniform(0, seconds / 2) if kill else moments.uniform(0, seconds)
         run_and_kill(script, *how, cwd=tmp_path, after=after)
     run(script, "--resume", "killed", "--num-threads", 1, cwd=tmp_path)
+    assert json.loads((tmp_path / "killed" / "config.json").read_text())["num_threads"] == 1
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
