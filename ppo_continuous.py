@@ -1,450 +1,1502 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "moviepy", "tensorboard", "tqdm", "tyro"]
+# dependencies = [
+#     "torch>=2.13", "gymnasium[mujoco]>=1.4", "mujoco>=4", "numpy>=2", "tyro", "tensorboard",
+#     "tqdm", "moviepy",
+# ]
 # ///
-"""PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), for continuous actions.
+"""PPO, proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347).
 
-On-policy: the actor is a Gaussian N(μ(s), σ²). An advantage says how much better than expected an action turned out.
-    A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)       actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)
-    ρ = π(a|s) / π_old(a|s)                                       critic: minimise (V(s) − (A + V_old))²
-a2c.py plus one idea: the clipped ratio ρ allows many updates from a rollout.
-Rewards are divided by the running deviation of the discounted return. Labels like [PG-1]: steps of its derivation.
+On-policy: the actor is a Gaussian N(μ(s), σ²). The critic V(s) says what return to expect, and an
+advantage A how much better than expected an action turned out.
+
+    A = Σ (γλ)ᵏ δ,  δ = r + γ (1 − terminated) V(s′) − V(s)        ρ = π(a|s) / π_old(a|s)
+    actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)        critic: minimise (V(s) − return)²
+
+To A2C it adds one idea: the clipped ratio ρ, which allows many updates from one rollout.
+Sections 1 to 6 are the algorithm; labels such as [GAE-1] number its steps.
 """
-import atexit, collections, contextlib, copy, ctypes.util, dataclasses, functools, hashlib, importlib.util, io, json
-import math, multiprocessing, os, pickle, platform, re, shutil, signal, sys, threading, time, typing, zlib
+
+import contextlib
+import copy
+import csv
+import dataclasses
+import functools
+import importlib.util
+import itertools
+import json
+import math
+import os
+import platform
+import random
+import re
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import zipfile
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
-import gymnasium as gym, mujoco, numpy as np, torch, torch.utils.tensorboard, tqdm, tyro
+from typing import Annotated, Literal, NamedTuple
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import torch
+import tyro
 from torch import nn
-# ── 1  configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclasses.dataclass
-class Args:
-    env_id: str = "HalfCheetah-v5"  # Gymnasium task with Box observations and actions
-    seed: int = 1  # of networks, environments and noise
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+try:
+    import native_mujoco  # optional: the MuJoCo tasks as fast vector environments
+except ImportError:
+    native_mujoco = None
+
+# ── 1  options ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class RunArgs:
+    env_id: str = "HalfCheetah-v5"  # Gymnasium task; my_module:MyTask-v0 for one of your own
+    env_kwargs: Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")] = field(
+        default_factory=dict
+    )  # options of the task, such as '{"forward_reward_weight": 0.5}'
+    max_episode_steps: int | None = None  # time limit in steps; None: the task's own
+    seed: int = 1  # seed of networks, environments and noise
     total_timesteps: int = 1_000_000  # environment steps, all environments together
-    num_envs: int = 8  # environments that step together
-    vectorization: typing.Literal["auto", "sync", "async", "native"] = "auto"  # native_mujoco.py where it can, or sync
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    num_threads: int = 0  # processor threads; 1: for runs side by side; 0: PyTorch one (wide networks: two), native all
-    compile: bool = False  # compile the update with torch.compile
+    vectorization: Literal["auto", "sync", "async", "native"] = "auto"  # auto: native or else sync
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    num_threads: int = 1  # processor threads; more may pay for a run that has the machine to itself
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"  # PyTorch's, of float32
+    compile: bool = False  # compile the updates with torch.compile
     eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
-    eval_episodes: int = 10  # episodes an evaluation
-    checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only after evaluations
-    run_dir: Path | None = None  # the run's folder; None: runs/{env_id}__{script}__{seed}__{time}
-    resume: Path | None = None  # a run's folder: go on with it, exactly; a larger --total-timesteps extends it
-    evaluate: Path | None = None  # a run's folder: evaluate its policy instead of training
+    eval_episodes: int = 10  # episodes per evaluation; 1, with --num-envs 1: one environment exists
+    eval_max_steps: int = 30_000  # steps after which an evaluation ends an episode
+    checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only at the end
+    run_dir: Path | None = None  # folder of the new run; None: one in runs/ with a name of its own
+    resume: Path | None = None  # folder of a run to go on with, exactly where it was saved
+    evaluate: Path | None = None  # folder of a run whose policy to evaluate instead of training
+    best: bool = False  # with --evaluate: the policy of the best evaluation, not the last policy
+    init_from: Path | None = None  # folder of a run whose weights this new run begins with
     capture_video: bool = False  # record the first episode of each evaluation
     track: bool = False  # log to Weights & Biases as well
-    wandb_project_name: str = "continuous-control"  # the project there
+    wandb_project_name: str = "continuous-control"  # project there
 
-    num_steps: int = 256  # T  steps of each environment a rollout
-    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers
-    gamma: float = 0.99  # γ  discount
-    gae_lambda: float = 0.95  # λ  0: one-step advantages, 1: of whole returns
-    norm_adv: bool = False  # scale advantages to mean 0 and variance 1
-    update_epochs: int = 10  # K  passes over a rollout
-    num_minibatches: int = 32  # updates a pass
-    clip_coef: float = 0.2  # ε  how far the ratio may leave 1
-    vf_coef: float = 0.5  # c₁  weight of the critic's loss
-    ent_coef: float = 0.0  # c₂  weight of the entropy
+
+@dataclass
+class AlgorithmArgs:
+    num_envs: int = 8  # N, environments that step together
+    num_steps: int = 256  # T, steps of each environment per rollout
+    hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
+    gamma: float = 0.99  # γ, discount factor
+    gae_lambda: float = 0.95  # λ, 0: one-step advantages, 1: those of whole returns
+    norm_adv: bool = False  # scale the advantages of a rollout to mean 0 and variance 1
+    update_epochs: int = 10  # K, passes over each rollout
+    num_minibatches: int = 32  # updates per pass
+    clip_coef: float = 0.2  # ε, how far the ratio may leave 1
+    vf_coef: float = 0.5  # c₁, weight of the critic's loss
+    ent_coef: float = 0.0  # c₂, weight of the entropy
     learning_rate: float = 3e-4  # Adam's
     anneal_lr: bool = True  # let the learning rate fall to 0 over the run
     max_grad_norm: float = 0.5  # bound of the gradient's norm
     target_kl: float | None = None  # end the passes once the policy has moved this far; None: never
-def batch_steps(a):  # environment steps of a batch
-    return a.num_envs * a.num_steps
-def checks(a):  # what must hold, and what to say where it does not
-    yield batch_steps(a) <= a.total_timesteps, f"--total-timesteps {a.total_timesteps}: a batch takes {batch_steps(a)}"
-    yield not batch_steps(a) % a.num_minibatches, f"--num-minibatches {a.num_minibatches}: must divide {batch_steps(a)}"
-    yield batch_steps(a) > 1 or not a.norm_adv, "--norm-adv: one step cannot be normalised; add --num-steps"
-# ── 2  memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-# s [B, O], a [B, A], r [B], s′ [B, O]: the true successor, also where an episode ends. terminated [B] is 1 where s′ is
-# final and nothing can follow, truncated [B] is 1 where a time limit cut the episode and s′ still has a value.
-Transition = collections.namedtuple("Transition", "obs action reward next_obs terminated truncated")
-# ── 3  networks ───────────────────────────────────────────────────────────────────────────────────────────────────────
-class Normalizer(nn.Module):                          # by the running mean and variance (Chan, Golub, LeVeque 1983)
+
+
+@dataclass
+class Args(AlgorithmArgs, RunArgs):
+    """All options: `ppo_continuous.train(ppo_continuous.Args(env_id="Hopper-v5"))`."""
+
+
+def check_algorithm_args(args):
+    """Yields what cannot work, in words."""
+    for name in ("num_envs", "num_steps", "update_epochs", "num_minibatches"):
+        if getattr(args, name) < 1:
+            yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1"
+    batch_size = args.num_envs * args.num_steps
+    if batch_size > args.total_timesteps:
+        yield (
+            f"--total-timesteps {args.total_timesteps}: must be at least one rollout, "
+            f"{batch_size} steps, or nothing is learned"
+        )
+    if batch_size % args.num_minibatches != 0:
+        yield (
+            f"--num-minibatches {args.num_minibatches}: must divide a rollout, {batch_size} steps"
+        )
+    if args.norm_adv and batch_size < 2:
+        yield "--norm-adv: a single step has no variance; give more --num-steps"
+
+
+# ── 2  environments: the same text in all scripts ────────────────────────────────────────────────
+
+
+class Transition(NamedTuple):
+    """One step of N environments; a batch [B] or a rollout [T, N] of them has the same fields."""
+
+    obs: torch.Tensor  # s [N, O]
+    action: torch.Tensor  # a [N, A]
+    reward: torch.Tensor  # r [N]
+    next_obs: torch.Tensor  # s′ [N, O], the true successor, also where the episode ends
+    terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
+    truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
+
+
+class Episode(NamedTuple):
+    """What is known of an episode when it ends."""
+
+    env: int  # which of the N environments
+    global_step: int  # environment steps of the run by then
+    total_reward: float
+    length: int
+    success: float | None  # the task's info["is_success"] at the end, where it tells
+
+
+def make_env(args, **options):
+    """One environment, for training, evaluation and video: change it or wrap it here.
+
+    `options` are those of gym.make; a video passes render_mode.
+    """
+    env = gym.make(
+        args.env_id,
+        max_episode_steps=args.max_episode_steps,
+        **args.env_kwargs,
+        **options,
+    )
+    return env
+
+
+def make_vector_env(args, num_envs, video_folder=None):
+    """`num_envs` environments that step together, and how: all ways give the same numbers.
+
+    native_mujoco.py stands in for `make_env` only where that makes a MuJoCo task, unchanged.
+    """
+    env_fns = [functools.partial(make_task, args)] * num_envs
+    if video_folder is not None:
+        env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
+    elif args.vectorization == "async":
+        env_fns = [functools.partial(make_worker_task, args, os.getpid())] * num_envs
+        return gym.vector.AsyncVectorEnv(env_fns, autoreset_mode="Disabled"), "async"
+    elif args.vectorization in ("auto", "native") and why_not_native(args) is None:
+        return native_mujoco.vectorize(make_env(args), num_envs, args.num_threads), "native"
+    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="Disabled"), "sync"
+
+
+def why_not_native(args):
+    """Why native_mujoco.py cannot stand in for `make_env`, in words; None where it can."""
+    if native_mujoco is None:
+        return "native_mujoco.py is not there"
+    with contextlib.closing(make_env(args)) as env:
+        return native_mujoco.difference(env)
+
+
+class Task(gym.Wrapper):
+    """A task with flat float32 observations and plain numbers, whatever kinds it has them in.
+
+    It seeds `random` and np.random too, for tasks that draw from them, and says what is wrong with
+    what a task returns. Of `info` it keeps is_success.
+    """
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.task_space = env.observation_space
+        size = gym.spaces.flatdim(self.task_space)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        random.seed(seed)
+        np.random.seed(seed)
+        result = self.env.reset(seed=seed)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"the task's reset() must return (observation, info), not {result!r}")
+        return self.flat(result[0]), {}
+
+    def step(self, action):
+        result = self.env.step(action)
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise TypeError(
+                "the task's step() must return (observation, reward, terminated, truncated, info), "
+                f"not {result!r}"
+            )
+        obs, reward, terminated, truncated, info = result
+        reward = to_number("reward", reward)
+        terminated = bool(to_number("terminated", terminated))
+        truncated = bool(to_number("truncated", truncated))
+        kept = {}
+        if "is_success" in info:
+            kept["is_success"] = to_number('info["is_success"]', info["is_success"])
+        return self.flat(obs), reward, terminated, truncated, kept
+
+    def flat(self, obs):
+        """An observation of the task → float32 [O]."""
+        try:
+            if not isinstance(self.task_space, gym.spaces.Box):  # a Dict or Tuple of Boxes
+                return gym.spaces.flatten(self.task_space, obs).astype(np.float32)
+            array = np.asarray(obs, dtype=np.float32)
+            if array.shape != self.task_space.shape:
+                raise ValueError(f"its shape is {array.shape}")
+        except (TypeError, ValueError, KeyError) as error:
+            raise TypeError(
+                f"the task's observation must be of its observation_space {self.task_space}, "
+                f"not {obs!r} ({error})"
+            ) from None
+        return array.reshape(-1)
+
+
+def to_number(name, value):
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise TypeError(f"the task's {name} must be a number, not {value!r}")
+    return float(array.item())
+
+
+class WorkerTask(Task):
+    """A task in a process of its own: its errors come to the main process as text."""
+
+    def reset(self, **options):
+        return self.in_words(super().reset, **options)
+
+    def step(self, action):
+        return self.in_words(super().step, action)
+
+    def in_words(self, function, *args, **options):
+        try:
+            return function(*args, **options)
+        except Exception:
+            raise RuntimeError(f"in an environment's process:\n{traceback.format_exc()}") from None
+
+
+def make_task(args):
+    return Task(make_env(args))
+
+
+def make_worker_task(args, main_process):
+    if os.getpid() != main_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to handle
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return WorkerTask(make_env(args))
+
+
+def make_filmed_task(args, video_folder):
+    env = make_rendering_env(args)
+    return Task(gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0))
+
+
+def make_rendering_env(args):
+    if sys.platform == "linux" and "DISPLAY" not in os.environ:
+        os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a screen, as "osmesa" does
+    env = make_env(args, render_mode="rgb_array")
+    with contextlib.suppress(AttributeError, KeyError):  # MuJoCo's runners have a camera that
+        camera = env.unwrapped.model.camera("track")  # goes along with them
+        env.unwrapped.mujoco_renderer.camera_id = camera.id
+    return env
+
+
+def print_mujoco_warning(text):
+    if "deprecated" not in text:  # of Gymnasium's models, which a user cannot change
+        print(f"MuJoCo: {text}", file=sys.stderr)
+
+
+mujoco.set_mju_user_warning(
+    print_mujoco_warning
+)  # else MuJoCo writes a file into the user's folder
+
+
+def scale_action(action, space):
+    """From [-1, 1] to the bounds of the task, [N, A] → [N, …], each dimension by its own."""
+    unit = action.reshape(-1, *space.shape)
+    scaled = space.low + (unit + 1) / 2 * (space.high - space.low)
+    return scaled.clip(space.low, space.high).astype(space.dtype)
+
+
+class Environments:
+    """N environments as the algorithms see them: flat float32 tensors, actions in [-1, 1].
+
+    They can be restored exactly: each episode has a seed of its own, a checkpoint has the seeds and
+    the actions of the episodes under way, and `replay` plays them again. So everything comes back
+    that a task hides, as long as seed and actions determine it.
+    """
+
+    def __init__(self, args, num_envs, device, purpose="training", video_folder=None):
+        self.args = args
+        self.num_envs = num_envs
+        self.device = device
+        self.purpose = purpose
+        self.video_folder = video_folder
+        self.global_step = 0
+        self.open()
+        self.action_space = self.envs.single_action_space
+        self.obs_size = math.prod(self.envs.single_observation_space.shape)
+        self.action_size = math.prod(self.action_space.shape)
+        self.episode_seed = np.zeros(num_envs, dtype=np.int64)
+        self.episode_return = np.zeros(num_envs)
+        self.episode_length = np.zeros(num_envs, dtype=np.int64)
+        self.episode_success = np.full(num_envs, np.nan)
+        self.actions = []  # all since the oldest episode under way began
+        self.finished = []  # episodes, until someone takes them
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def open(self):
+        self.envs, self.backend = make_vector_env(self.args, self.num_envs, self.video_folder)
+
+    def close(self):
+        if self.backend == "async":
+            self.envs.close(terminate=True)
+        else:
+            self.envs.close()
+
+    def begin_all(self):
+        """Begins an episode in each environment."""
+        self.begin_episodes(np.ones(self.num_envs, dtype=bool))
+
+    def begin_episodes(self, where):
+        """Begins an episode in each environment i where where[i]."""
+        stream = 0 if self.purpose == "training" else 1
+        sequence = np.random.SeedSequence((self.args.seed, stream, self.global_step))
+        self.episode_seed[where] = sequence.generate_state(self.num_envs)[where]
+        self.episode_return[where] = 0
+        self.episode_length[where] = 0
+        self.episode_success[where] = np.nan
+        oldest = self.episode_length.max()
+        self.actions = self.actions[len(self.actions) - oldest :]
+        self.reset(where)
+
+    def reset(self, where):
+        with self.naming_the_step():
+            obs, _ = self.envs.reset(seed=self.episode_seed.tolist(), options={"reset_mask": where})
+        self.obs = self.tensor(obs)
+
+    def step(self, action):
+        """Steps all environments with actions [N, A]. What to act on next is then in `obs`."""
+        task_action = scale_action(action.cpu().numpy(), self.action_space)
+        self.must_be_finite("action, and so some weight of the network,", task_action)
+        with self.naming_the_step():
+            next_obs, reward, terminated, truncated, info = self.envs.step(task_action)
+        self.must_be_finite("task's observation", next_obs)
+        self.must_be_finite("task's reward", reward)
+        transition = Transition(
+            obs=self.obs,
+            action=action,
+            reward=self.tensor(reward),
+            next_obs=self.tensor(next_obs),
+            terminated=self.tensor(terminated),
+            truncated=self.tensor(truncated),
+        )
+        self.obs = transition.next_obs
+        self.global_step += self.num_envs
+        self.actions.append(task_action)
+        self.episode_return += reward
+        self.episode_length += 1
+        if "is_success" in info:
+            told = info["_is_success"]
+            self.episode_success[told] = info["is_success"][told]
+        done = terminated | truncated
+        if done.any():
+            for i in np.flatnonzero(done):
+                self.finished.append(self.episode(i))
+            self.begin_episodes(done)
+        return transition
+
+    def episode(self, i):
+        """The episode under way in environment i, as far as it has come."""
+        success = self.episode_success[i].item()
+        return Episode(
+            env=i,
+            global_step=self.global_step,
+            total_reward=self.episode_return[i].item(),
+            length=self.episode_length[i].item(),
+            success=None if math.isnan(success) else success,
+        )
+
+    def take_finished(self):
+        finished = self.finished
+        self.finished = []
+        return finished
+
+    def random_action(self):
+        """[N, A], uniform in [-1, 1]."""
+        return 2 * torch.rand(self.num_envs, self.action_size, device=self.device) - 1
+
+    def tensor(self, array):
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+
+    def must_be_finite(self, name, array):
+        if not np.isfinite(array).all():
+            raise TrainingError(f"the {name} is not finite at {self.place()}: {array}")
+
+    @contextlib.contextmanager
+    def naming_the_step(self):
+        """An error of the task goes on with its traceback, and says when it came."""
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"This error of the task came at {self.place()}.")
+            raise
+
+    def place(self):
+        return f"step {self.global_step} of {self.purpose}"
+
+    def state_dict(self):
+        return {
+            "global_step": self.global_step,
+            "obs": self.obs.cpu(),
+            "actions": torch.as_tensor(np.array(self.actions)),
+            "episode_seed": torch.as_tensor(self.episode_seed),
+            "episode_return": torch.as_tensor(self.episode_return),
+            "episode_length": torch.as_tensor(self.episode_length),
+            "episode_success": torch.as_tensor(self.episode_success),
+        }
+
+    def load_state_dict(self, state):
+        """`replay` must follow, to bring the environments themselves to this state."""
+        self.global_step = state["global_step"]
+        self.obs = state["obs"].to(self.device)
+        self.actions = list(state["actions"].cpu().numpy())
+        self.episode_seed = state["episode_seed"].cpu().numpy().copy()
+        self.episode_return = state["episode_return"].cpu().numpy().copy()
+        self.episode_length = state["episode_length"].cpu().numpy().copy()
+        self.episode_success = state["episode_success"].cpu().numpy().copy()
+
+    def replay(self, stop_requested):
+        """Plays the episodes under way again.
+
+        All environments must step together, so those whose episode is younger step along before it
+        begins, where it does not matter how.
+        """
+        expected = self.obs
+        self.reset(np.ones(self.num_envs, dtype=bool))
+        steps_left = len(self.actions)
+        for action in self.actions:
+            if stop_requested():
+                self.obs = expected
+                return
+            with self.naming_the_step():
+                obs, _, terminated, truncated, _ = self.envs.step(action)
+            self.obs = self.tensor(obs)
+            steps_left -= 1
+            begins = self.episode_length == steps_left
+            if (begins | terminated | truncated).any():
+                self.reset(begins | terminated | truncated)
+        if not torch.equal(self.obs, expected):
+            say(
+                "warning: seed and actions did not bring the task back to the state that it had; "
+                "going on from the one that it has now"
+            )
+
+
+# ── 3  memory ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Rollout:
+    """The transitions since the last update, of all environments."""
+
+    def __init__(self, num_steps):
+        self.num_steps = num_steps
+        self.transitions = []
+
+    def add(self, transition):
+        self.transitions.append(transition)
+
+    def is_full(self):
+        return len(self.transitions) == self.num_steps
+
+    def take(self):
+        """One Transition of [T, N, …] tensors; the rollout is empty then."""
+        columns = [torch.stack(column) for column in zip(*self.transitions, strict=True)]
+        self.transitions = []
+        return Transition(*columns)
+
+    def state_dict(self):
+        return {"transitions": [tuple(transition) for transition in self.transitions]}
+
+    def load_state_dict(self, state):
+        self.transitions = [Transition(*columns) for columns in state["transitions"]]
+
+
+class Batch(NamedTuple):
+    """What an update needs to know of B steps, in any order."""
+
+    obs: torch.Tensor  # normalised s [B, O]
+    action: torch.Tensor  # a [B, A]
+    log_prob: torch.Tensor  # log π_old(a|s) [B], of the policy that acted
+    advantage: torch.Tensor  # A [B]
+    return_: torch.Tensor  # what the critic learns towards [B]
+
+
+# ── 4  networks ──────────────────────────────────────────────────────────────────────────────────
+
+
+class RunningStatistics(nn.Module):
+    """Mean and variance of all x so far (Chan, Golub, LeVeque 1983)."""
+
     def __init__(self, size):
         super().__init__()
-        self.mean, self.var, self.count = map(nn.Buffer, (torch.zeros(size), torch.ones(size), torch.zeros(())))
-    def forward(self, x):
-        return ((x - self.mean) / (self.var + 1e-8).sqrt()).clamp(-10, 10)
-    def learn(self, x):
-        x = x.reshape(-1, *self.mean.shape)
-        self.count.add_(len(x))
-        weight, delta = len(x) / self.count, x.mean(0) - self.mean
-        self.mean.add_(weight * delta)
-        self.var.add_(weight * (x.var(0, correction=0) - self.var + (1 - weight) * delta**2))
-class RewardScaler(Normalizer):                       # over the running deviation of the discounted return, [T, N]
+        self.mean = nn.Buffer(torch.zeros(size))
+        self.var = nn.Buffer(torch.ones(size))
+        self.count = nn.Buffer(torch.zeros(()))
+
+    def update(self, x):
+        """Takes account of x [n, *size]."""
+        self.count += len(x)
+        weight = len(x) / self.count
+        delta = x.mean(dim=0) - self.mean
+        self.mean += weight * delta
+        self.var += weight * (x.var(dim=0, correction=0) - self.var + (1 - weight) * delta**2)
+
+    def normalize(self, x):
+        return ((x - self.mean) / torch.sqrt(self.var + 1e-8)).clamp(-10, 10)
+
+
+class RewardScaler(nn.Module):
+    """Divides rewards by the standard deviation of the discounted return so far."""
+
     def __init__(self, num_envs, gamma):
-        super().__init__(1)
-        self.gamma, self.discounted = gamma, nn.Buffer(torch.zeros(num_envs))
+        super().__init__()
+        self.gamma = gamma
+        self.discounted_return = nn.Buffer(torch.zeros(num_envs))
+        self.statistics = RunningStatistics(())
+
     def forward(self, reward, done):
-        discounted, following = [], self.discounted
-        for reward_t, going in zip(reward, 1 - done):
-            discounted.append(self.gamma * following + reward_t)
-            following = going * discounted[-1]
-        self.discounted.copy_(following)
-        self.learn(torch.stack(discounted))
-        return reward / (self.var + 1e-8).sqrt()
-def mlp(*sizes, gain):
-    layers = [layer for pair in zip(sizes, sizes[1:]) for layer in (nn.Linear(*pair), nn.Tanh())][:-1]
-    for layer in layers[::2]:
-        nn.init.orthogonal_(layer.weight, gain if layer is layers[-1] else 2**0.5)
-        nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
-class Actor(nn.Sequential):                           # [..., O] → μ [..., A] of the policy N(μ(s), σ²)
-    def __init__(self, obs_norm, obs_size, action_size, hidden_sizes):
-        super().__init__(obs_norm, mlp(obs_size, *hidden_sizes, action_size, gain=0.01))
+        """[T, N], [T, N] → [T, N]"""
+        discounted_returns = []
+        for t in range(len(reward)):
+            discounted_return = self.gamma * self.discounted_return + reward[t]
+            self.discounted_return = (1 - done[t]) * discounted_return
+            discounted_returns.append(discounted_return)
+        self.statistics.update(torch.cat(discounted_returns))
+        return reward / torch.sqrt(self.statistics.var + 1e-8)
+
+
+def mlp(sizes, last_gain):
+    """Linear layers with tanh between them; orthogonal weights, of gain `last_gain` in the last."""
+    layers = []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.orthogonal_(linear.weight, gain=math.sqrt(2))
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.Tanh()]
+    nn.init.orthogonal_(linear.weight, gain=last_gain)
+    return nn.Sequential(*layers[:-1])
+
+
+class Actor(nn.Module):
+    """The policy N(μ(s), σ²)."""
+
+    def __init__(self, obs_size, action_size, hidden_sizes):
+        super().__init__()
+        self.net = mlp([obs_size, *hidden_sizes, action_size], last_gain=0.01)
         self.log_std = nn.Parameter(torch.full((action_size,), -0.5))
-    def log_prob(self, x, action):                    # normalised s [..., O], [..., A] → [...]
-        z = (action - self[1](x)) / self.log_std.exp()
-        return -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2).sum(-1)               # [PG-1] log π(a|s)
-# ── 4  the algorithm ──────────────────────────────────────────────────────────────────────────────────────────────────
-def discounted_sum(x, done, discount):                # y_t = x_t + discount (1 − done_t) y_{t+1}, [T, N] → [T, N]
-    y = [torch.zeros_like(x[0])]
-    for x_t, weight in zip(x.flip(0), discount * (1 - done.flip(0))):
-        y.append(x_t + weight * y[-1])
-    return torch.stack(y[:0:-1])
-def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):  # arXiv 1506.02438; [T, N] → [T, N], [T, N]
-    delta = reward + gamma * (1 - terminated) * next_value - value                          # [GAE-1] δ_t
-    advantage = discounted_sum(delta, done, gamma * gae_lambda)                             # [GAE-2] Σ (γλ)ᵏ δ_{t+k}
-    return advantage, advantage + value                                                     # [GAE-3] the critic's aim
-def backward(loss, optimizer, max_grad_norm):
-    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, optimizer.parameters)])
-    optimizer.vector.grad = gradient * (max_grad_norm / (gradient.norm() + 1e-6)).clamp(max=1)
+
+    def forward(self, obs):
+        """[..., O] → μ [..., A]"""
+        return self.net(obs)
+
+    # fmt: off
+    def log_prob(self, obs, action):
+        """[..., O], [..., A] → log π(a|s) [...]"""
+        z = (action - self(obs)) / self.log_std.exp()
+        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)
+        return log_density.sum(dim=-1)                                         # [PG-1] log π(a|s)
+
+    def entropy(self):
+        return (self.log_std + math.log(2 * math.pi * math.e) / 2).sum()       # [AC-3] H(π)
+    # fmt: on
+
+
+class Critic(nn.Module):
+    """The value V of a state: [..., O] → [...]."""
+
+    def __init__(self, obs_size, hidden_sizes):
+        super().__init__()
+        self.net = mlp([obs_size, *hidden_sizes, 1], last_gain=1.0)
+
+    def forward(self, obs):
+        return self.net(obs).squeeze(-1)
+
+
+# ── 5  the algorithm ─────────────────────────────────────────────────────────────────────────────
+
+
+# fmt: off
+def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
+    """Advantages and returns [T, N] (Schulman et al. 2016, https://arxiv.org/abs/1506.02438)."""
+    delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
+    advantage = torch.zeros_like(delta)
+    following = torch.zeros_like(delta[0])
+    for t in reversed(range(len(delta))):
+        following = delta[t] + gamma * gae_lambda * (1 - done[t]) * following  # [GAE-2] Σ (γλ)ᵏ δ
+        advantage[t] = following
+    return advantage, advantage + value                                        # [GAE-3] return
+# fmt: on
+
 
 class Agent(nn.Module):
+    """Networks see normalised observations only: `act` and `prepare` normalise them."""
+
     def __init__(self, obs_size, action_size, args):
         super().__init__()
-        self.args, self.obs_norm = args, Normalizer(obs_size)
-        self.scale_reward = RewardScaler(args.num_envs, args.gamma)
-        self.actor = Actor(self.obs_norm, obs_size, action_size, args.hidden_sizes)
-        self.critic = nn.Sequential(*mlp(obs_size, *args.hidden_sizes, 1, gain=1.0), nn.Flatten(-2))
-        self.optimizer = Adam(self, args.learning_rate, eps=1e-5)
+        self.args = args
+        self.obs_statistics = RunningStatistics(obs_size)
+        self.actor = Actor(obs_size, action_size, args.hidden_sizes)
+        self.critic = Critic(obs_size, args.hidden_sizes)
+        self.all_parameters = list(self.parameters())
+        self.optimizer = torch.optim.Adam(
+            self.all_parameters, args.learning_rate, eps=1e-5, fused=True
+        )
+
+    def set_learning_rate(self, learning_rate):
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
     @torch.no_grad()
-    def act(self, obs):                               # [N, O] → [N, A]
-        mean = self.actor(obs)
+    def act(self, obs, explore=True):
+        """[N, O] → [N, A]"""
+        mean = self.actor(self.obs_statistics.normalize(obs))
+        if not explore:
+            return mean
         return mean + self.actor.log_std.exp() * torch.randn_like(mean)
-    def learn(self, rollout):                         # transitions [T, N, …]; returns what to log
-        obs, action, reward, next_obs, terminated, truncated = rollout
-        x = self.obs_norm(obs)
-        done = torch.maximum(terminated, truncated)
-        reward = self.scale_reward(reward, done)
-        value, next_value = self.critic(x).detach(), self.critic(self.obs_norm(next_obs)).detach()
-        old_log_prob = self.actor.log_prob(x, action).detach()
-        advantage, return_ = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
-        self.obs_norm.learn(obs)
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8) if self.args.norm_adv else advantage
-        batch = [column.flatten(0, 1) for column in (x, action, advantage, return_, old_log_prob)]
+
+    def update(self, rollout, reward_scaler):
+        """Several passes over a rollout [T, N, …], in minibatches. Returns what to log."""
+        batch, metrics = self.prepare(rollout, reward_scaler)
+        size = len(batch.obs) // self.args.num_minibatches
         for _ in range(self.args.update_epochs):
-            order = torch.randperm(len(batch[0]))
-            for minibatch in zip(*(column[order].chunk(self.args.num_minibatches) for column in batch)):
-                metrics = self.gradient(*minibatch)
-                self.optimizer.step()
+            order = torch.randperm(len(batch.obs), device=batch.obs.device)
+            for rows in order.split(size):
+                minibatch = Batch(*[column[rows] for column in batch])
+                metrics |= self.update_minibatch(minibatch)
             if self.args.target_kl and metrics["losses/approx_kl"] > self.args.target_kl:
                 break
         return metrics
-    def gradient(self, x, action, advantage, return_, old_log_prob):  # of a minibatch [B, …]; returns what to log
-        ratio = (log_ratio := self.actor.log_prob(x, action) - old_log_prob).exp()          # [PPO-1] ρ
-        clipped = ratio.clamp(1 - self.args.clip_coef, 1 + self.args.clip_coef)             # [PPO-2]
-        actor_loss = -torch.min(ratio * advantage, clipped * advantage).mean()              # [PPO-3] the worse
-        critic_loss = nn.functional.mse_loss(self.critic(x), return_)                       # [AC-2] (V − return)²
-        entropy = (self.actor.log_std + math.log(2 * math.pi * math.e) / 2).sum()           # [AC-3] H(π)
-        loss = actor_loss + self.args.vf_coef * critic_loss - self.args.ent_coef * entropy  # [AC-4]
-        backward(loss, self.optimizer, self.args.max_grad_norm)
-        metrics = {"policy_loss": actor_loss.detach(), "value_loss": critic_loss.detach(), "entropy": entropy.detach()}
-        metrics["approx_kl"] = (ratio - 1 - log_ratio).mean().detach()
-        return {f"losses/{name}": value for name, value in metrics.items()}
-# ── 5  training ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @torch.no_grad()
+    def prepare(self, rollout, reward_scaler):
+        args = self.args
+        obs = self.obs_statistics.normalize(rollout.obs)
+        next_obs = self.obs_statistics.normalize(rollout.next_obs)
+        self.obs_statistics.update(rollout.obs.flatten(0, 1))  # counts from the next rollout on
+        done = torch.maximum(rollout.terminated, rollout.truncated)
+        reward = reward_scaler(rollout.reward, done)
+        value = self.critic(obs)
+        advantage, return_ = gae(
+            reward,
+            value,
+            self.critic(next_obs),
+            rollout.terminated,
+            done,
+            args.gamma,
+            args.gae_lambda,
+        )
+        metrics = {"losses/explained_variance": 1 - (return_ - value).var() / return_.var()}
+        if args.norm_adv:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        log_prob = self.actor.log_prob(obs, rollout.action)
+        batch = Batch(obs, rollout.action, log_prob, advantage, return_)
+        return Batch(*[column.flatten(0, 1) for column in batch]), metrics
+
+    def update_minibatch(self, batch):
+        self.optimizer.zero_grad()
+        metrics = self.gradients(batch)
+        self.optimizer.step()
+        return metrics
+
+    # fmt: off
+    def gradients(self, batch):
+        args = self.args
+        log_ratio = self.actor.log_prob(batch.obs, batch.action) - batch.log_prob
+        ratio = log_ratio.exp()                                                  # [PPO-1] ρ
+        clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)            # [PPO-2]
+        gain = torch.min(ratio * batch.advantage, clipped * batch.advantage)     # [PPO-3] the worse
+        actor_loss = -gain.mean()
+        critic_loss = F.mse_loss(self.critic(batch.obs), batch.return_)          # [AC-2]
+        entropy = self.actor.entropy()                                           # [AC-3]
+        loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy # [AC-4]
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.all_parameters, args.max_grad_norm)
+        return {
+            "losses/policy_loss": actor_loss.detach(),
+            "losses/value_loss": critic_loss.detach(),
+            "losses/entropy": entropy.detach(),
+            "losses/approx_kl": (ratio - 1 - log_ratio).detach().mean(),
+            "losses/clipfrac": (ratio != clipped).float().mean(),
+        }
+    # fmt: on
+
+
+# ── 6  training ──────────────────────────────────────────────────────────────────────────────────
+
+
 def train(args):
-    envs = Environments(args, args.num_envs, 0)
-    with torch.device(args.device):
-        agent = Agent(envs.obs_size, envs.action_size, args)
-    run, metrics = Run(args, envs=envs, agent=agent, optimizer=agent.optimizer), {}
-    if args.compile:  # losses and gradients as one graph
-        torch._dynamo.config.trace_autograd_ops, agent.gradient = True, torch.compile(agent.gradient)
-    while run.goes_on(metrics, batch_steps(args)):
-        left = 1 - args.anneal_lr * envs.global_step / args.total_timesteps
-        agent.optimizer.param_groups[0]["lr"] = left * args.learning_rate
-        rollout = [envs.step(agent.act(envs.obs)) for _ in range(args.num_steps)]
-        metrics = agent.learn(Transition(*map(torch.stack, zip(*rollout))))
-# ── 6  plumbing: the same text in all five scripts ────────────────────────────────────────────────────────────────────
-def make_env(env_id, video=None):
-    mujoco.set_mju_user_warning(lambda text: "deprecated" in text or print("MuJoCo:", text, file=sys.stderr))
-    for number in (signal.SIGINT, signal.SIGTERM) if multiprocessing.parent_process() else ():
-        signal.signal(number, signal.SIG_IGN)  # a worker ends with the process that trains, not before it
-    env = gym.make(env_id, render_mode="rgb_array" if video else None, disable_env_checker=True)
-    return gym.wrappers.RecordVideo(env, video.parent, lambda i: i == 0, name_prefix=video.name) if video else env
-def native(args):  # native_mujoco.py's class, the same numbers in less time, where that file and its task are there
-    with contextlib.suppress(ImportError):
-        return getattr(importlib.import_module("native_mujoco"), args.env_id.removesuffix("-v5"), None)
-def fail(message, status=2):  # ends the program, with one line that says why
-    sys.exit(tqdm.tqdm.write(f"{Path(__file__).name}: {' '.join(str(message).split())}", sys.stderr) or status)
-def refuse(reason):
-    raise ValueError(reason)
-class Adam(torch.optim.Adam):  # on one vector: the module's parameters become views of it, and must stay so: no .to()
-    def __init__(self, module, learning_rate, **options):
-        self.parameters = list(module.parameters())
-        self.vector = nn.utils.parameters_to_vector(self.parameters).detach()
-        nn.utils.vector_to_parameters(self.vector, self.parameters)
-        super().__init__([self.vector], learning_rate, fused=True, **options)
-@contextlib.contextmanager
-def blame(what, status=1):  # for an error within it
-    try:
-        yield
-    except Exception as error:
-        fail(f"{what}: {error or repr(error)}", status)
-class Environments:
-    """N copies of a task. Outside: float32 tensors, flat observations, actions in [-1, 1] whatever the task's bounds.
-    Each episode has a seed of its own; seeds and actions of the episodes under way restore all that a task hides."""
-    def __init__(self, args, num_envs, stream, video=None):  # stream 0 is training's, 1 evaluation's
-        env_fns = [functools.partial(make_env, args.env_id, None if i else video) for i in range(num_envs)]
-        vector = gym.vector.AsyncVectorEnv if args.vectorization == "async" and not stream else gym.vector.SyncVectorEnv
-        if args.vectorization in ("auto", "native") and not video and native(args):
-            vector, env_fns = functools.partial(native(args), num_threads=args.num_threads), num_envs
-        self.args, self.entropy, self.global_step = args, [args.seed, stream], 0
-        with self.blame():
-            self.envs = vector(env_fns, autoreset_mode="Disabled")
-        space, self.box = self.envs.single_observation_space, self.envs.single_action_space
-        self.obs_size, self.action_size = math.prod(space.shape), math.prod(self.box.shape)
-        self.seeds, self.lengths, self.returns = np.zeros(num_envs, int), np.zeros(num_envs, int), np.zeros(num_envs)
-        self.actions, self.finished = [], []  # finished: (i, global_step, return, length) of each episode
-        self.begin(np.ones(num_envs, bool))
-    def begin(self, new):  # an episode in every environment i where new[i]
-        self.seeds[new] = np.random.SeedSequence([*self.entropy, self.global_step]).generate_state(len(new))[new]
-        self.lengths[new], self.returns[new] = 0, 0
-        self.actions = self.actions[len(self.actions) - self.lengths.max():]
-        self.obs = self.reset(new)
-    def reset(self, new):
-        with self.blame():
-            return self.tensors(self.envs.reset(seed=self.seeds.tolist(), options={"reset_mask": new})[0])[0]
-    def blame(self):
-        return blame(f"{self.args.env_id}, {'evaluation' if self.entropy[1] else 'training'} step {self.global_step}")
-    def tensors(self, obs, *columns):  # [N, …], [N], [N], … → [N, O], [N], [N], …
-        obs, columns = obs.reshape(len(obs), -1).astype(np.float32), np.array(columns, np.float32)
-        np.isfinite(obs).all() or refuse("observation is NaN or infinite")
-        np.isfinite(columns).all() or refuse("reward is NaN or infinite")
-        return torch.from_numpy(obs).to(self.args.device), *torch.from_numpy(columns).to(self.args.device)
-    def step(self, action):  # [N, A] → Transition, and `obs` moves on to what to act on next
-        unit, box = action.cpu().numpy().reshape(-1, *self.box.shape).astype(self.box.dtype), self.box
-        self.actions.append((box.low + (unit + 1) / 2 * (box.high - box.low)).clip(box.low, box.high))
-        with self.blame():
-            np.isfinite(unit).all() or refuse("action, and so some weight, is NaN or infinite")
-            obs, reward, terminated, truncated, _ = self.envs.step(self.actions[-1])
-            next_obs, *rest = self.tensors(obs, reward, terminated, truncated)
-        transition = Transition(self.obs, action, rest[0], next_obs, *rest[1:])
-        self.obs, done, self.global_step = next_obs, terminated | truncated, self.global_step + len(action)
-        self.lengths, self.returns = self.lengths + 1, self.returns + reward
-        if done.any():
-            self.finished += [(i, self.global_step, self.returns[i], self.lengths[i]) for i in np.flatnonzero(done)]
-            self.begin(done)
-        return transition
-    def state_dict(self):
-        return {"global_step": self.global_step, "actions": torch.tensor(np.array(self.actions)),
-                "episodes": [torch.tensor(array) for array in (self.seeds, self.lengths, self.returns)]}
-    def load_state_dict(self, state):
-        self.global_step, self.actions = state["global_step"], list(state["actions"].numpy())
-        self.seeds, self.lengths, self.returns = (array.numpy() for array in state["episodes"])
-        self.obs = self.reset(np.ones(len(self.seeds), bool))
-        for left, action in zip(range(len(self.actions) - 1, -1, -1), self.actions):
-            with self.blame():
-                obs, _, terminated, truncated, _ = self.envs.step(action)
-            new = terminated | truncated | (self.lengths == left)  # where what the checkpoint knows of begins
-            self.obs = self.reset(new) if new.any() else self.tensors(obs)[0]
-@torch.no_grad()
-def evaluate(actor, args, step):  # → return's mean and deviation, mean length: of --eval-episodes, always the same
-    envs = Environments(args, args.eval_episodes, 1, video=args.capture_video and args.run_dir / f"videos/step-{step}")
-    while len({i for i, *_ in envs.finished}) < args.eval_episodes:
-        envs.step(actor(envs.obs))
-    episodes = {i: episode for i, _, *episode in reversed(envs.finished)}  # the first of each environment
-    envs.envs.close()
-    returns, lengths = np.array(sorted(episodes.values())).T
-    return returns.mean().item(), returns.std().item(), lengths.mean().item()
-def fixed(args):  # the options that make a run what it is
-    return {"script": Path(__file__).stem} | {name: str(x) for name, x in vars(args).items() if name not in MAY_CHANGE}
-def write_config(folder, config):  # with a checksum of the rest; beside the old one, then over it
-    text = json.dumps(config | {"checksum": 0}, default=str)
-    (folder / "config.tmp").write_text(json.dumps(json.loads(text) | {"checksum": zlib.crc32(text.encode())}, indent=2))
-    os.replace(folder / "config.tmp", folder / "config.json")
-def restore(args, parts):  # from the latest checkpoint that is whole and this run's; returns it, {} where there is none
-    damage = []
-    for path in filter(Path.exists, [args.run_dir / name for name in ("checkpoint.pt", "checkpoint.previous.pt")]):
-        try:
-            content = path.read_bytes()
-            hashlib.sha256(content[:-32]).digest() == content[-32:] or refuse("damaged")
-            state = torch.load(io.BytesIO(content[:-32]), "cpu", weights_only=True)
-            (others := state["config"].items() - fixed(args).items()) and refuse(f"of another run, with {dict(others)}")
-            (total := args.total_timesteps) < state["step"] and fail(f"--total-timesteps {total}: {state['step']} done")
-            for name, (size, crc) in state["tables"].items():
-                zlib.crc32((args.run_dir / name).read_bytes()[:size]) == crc or refuse(f"{name} is damaged")
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            torch.set_rng_state(state["rng"])
-            torch.cuda.set_rng_state_all(state["cuda_rng"][:torch.cuda.device_count()])
-            list(map(torch.mps.set_rng_state, state["mps_rng"][:torch.mps.device_count()]))
-            damage and print(f"{damage[0]}; going on from {path.name}, step {state['step']}", file=sys.stderr)
-            damage and args.resume and os.replace(path, args.run_dir / "checkpoint.pt")
-            return state
-        except Exception as error:
-            damage.append(f"{path}: {'no checkpoint' if isinstance(error, pickle.UnpicklingError) else error}")
-    return fail("; ".join(damage), 1) if damage else {}
+    """Trains, and returns the folder of the run."""
+    args = prepare(args)
+    device = choose_device(args.device)
+    with Run(args) as run, Environments(args, args.num_envs, device) as envs:
+        agent = Agent(envs.obs_size, envs.action_size, args).to(device)
+        reward_scaler = RewardScaler(args.num_envs, args.gamma).to(device)
+        rollout = Rollout(args.num_steps)
+        run.start(
+            envs=envs,
+            rollout=rollout,
+            agent=agent,
+            reward_scaler=reward_scaler,
+            optimizer=agent.optimizer,
+        )
+        if args.compile:
+            agent.gradients = compiled(agent.gradients)
+        if run.evaluation_pending:
+            run.evaluate()
+
+        metrics = {}
+        while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
+            # act
+            action = agent.act(envs.obs)
+
+            # step and store
+            rollout.add(envs.step(action))
+
+            # learn
+            if rollout.is_full():
+                transitions = rollout.take()
+                if args.anneal_lr:
+                    begun = envs.global_step - transitions.reward.numel()
+                    remaining = 1 - begun / args.total_timesteps
+                    agent.set_learning_rate(remaining * args.learning_rate)
+                metrics = agent.update(transitions, reward_scaler)
+
+            # report
+            run.advance()
+            if run.due(1000):
+                run.log(metrics)
+            if run.due(args.eval_frequency):
+                run.evaluate()
+            if run.due(args.checkpoint_frequency):
+                run.save()
+
+        run.finish()
+    return run.folder
+
+
+# ── 7  run folder, checkpoint, evaluation, command line: the same text in all scripts ────────────
+
+SCRIPT = Path(__file__).resolve()
+RESUME_MAY_CHANGE = {  # options that a resumed run may have other values of
+    "total_timesteps",
+    "vectorization",
+    "device",
+    "num_threads",
+    "eval_episodes",
+    "eval_max_steps",
+    "checkpoint_frequency",
+    "capture_video",
+    "track",
+}
+EVALUATE_MAY_CHANGE = {
+    "env_kwargs",
+    "max_episode_steps",
+    "seed",
+    "vectorization",
+    "device",
+    "num_threads",
+    "eval_episodes",
+    "eval_max_steps",
+    "capture_video",
+}
+NOT_SAVED = {"run_dir", "resume", "evaluate", "best"}  # options that config.json leaves out
+
+
+class UsageError(Exception):
+    """Something that the user can mend on the command line."""
+
+
+class TrainingError(Exception):
+    """Training cannot go on, for a reason that the message names."""
+
+
 class Run:
-    """A run's folder and what falls due in it: logs, evaluations, checkpoints. `parts`: what a checkpoint holds."""
-    def __init__(self, args, **parts):
-        self.args, self.parts, self.envs, self.path = args, parts, parts["envs"], args.run_dir / "checkpoint.pt"
-        self.signal, self.command = None, f"python {sys.argv[0]} --resume {args.run_dir}"
-        for number in signal.SIGINT, signal.SIGTERM:
-            signal.signal(number, lambda number, frame: setattr(self, "signal", number))
-        if not args.resume:  # the folder appears when it holds all that --resume needs
-            new = args.run_dir.with_name(args.run_dir.name + ".new")
-            new.mkdir(parents=True, exist_ok=True)
-            shutil.copy(__file__, new)
-            cpu = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else []
-            versions = {module.__name__: module.__version__ for module in (torch, gym, mujoco, np)}
-            write_config(new, {"script": Path(__file__).stem, **vars(args), "processor": [*cpu, platform.machine()][0],
-                               "python": platform.python_version(), **versions})
-            new.rename(args.run_dir)
-        self.tables = {name: open(args.run_dir / name, "a", buffering=1) for name in HEADERS}
-        with blame(f"{args.run_dir}: in use by another process"), contextlib.suppress(ImportError):
-            (lock := importlib.import_module("fcntl")).flock(self.tables["episodes.csv"], lock.LOCK_EX | lock.LOCK_NB)
-        self.state = {"step": -1, "wall_seconds": 0, "evaluation": {}, "tables": dict.fromkeys(HEADERS, [0])}
-        if args.resume:
-            self.state |= restore(args, parts)
-            config = json.loads((args.run_dir / "config.json").read_text())
-            write_config(args.run_dir, config | {name: getattr(args, name) for name in MAY_CHANGE})
-        self.step, self.began = self.state["step"], time.perf_counter() - self.state["wall_seconds"]
-        for name, file in self.tables.items():  # the rows after the checkpoint will come again
-            file.truncate(self.state["tables"][name][0]) or print(HEADERS[name], file=file)
-        args.track and importlib.import_module("wandb").init(project=args.wandb_project_name, id=args.run_dir.name,
-                                                             resume="allow", sync_tensorboard=True, config=vars(args))
-        self.writer = torch.utils.tensorboard.SummaryWriter(args.run_dir, purge_step=self.step + 1 or None)
-        print(f"run folder: {args.run_dir}\nstop with Ctrl-C, resume with: {self.command}", flush=True)
-        look = {"dynamic_ncols": True} if sys.stderr.isatty() else {  # without a terminal, a line now and then
-            "mininterval": 30, "bar_format": "{n_fmt}/{total_fmt} steps, {rate_fmt}{postfix}, {remaining} left\n"}
-        self.bar = tqdm.tqdm(total=args.total_timesteps, initial=max(self.step, 0), unit=" steps", **look)
-    def goes_on(self, metrics, steps=1):  # does what has fallen due; says whether `steps` more fit in, or ends the run
-        previous, self.step = self.step, self.envs.global_step
-        stop = self.step + steps > self.args.total_timesteps or self.signal
-        log, test, save = (every and self.step // every > previous // every
-                           for every in (1000, self.args.eval_frequency, self.args.checkpoint_frequency))
-        self.bar.update(self.step - max(previous, 0))
-        for _, step, return_, length in self.envs.finished:
-            print(step, return_, length, sep=",", file=self.tables["episodes.csv"])
-            self.log(step, {"charts/episodic_return": return_, "charts/episodic_length": length})
-            self.bar.set_postfix_str(f"return {return_:.1f}", refresh=False)
-        self.envs.finished.clear()
-        log and self.log(self.step, {**metrics, "charts/SPS": self.step / (time.perf_counter() - self.began)})
-        if log or test or save or stop:
-            for name, value in self.parts["agent"].state_dict().items():
-                value.isfinite().all() or fail(f"training step {self.step}: weight {name} is NaN or infinite", 1)
-        if test or stop and not self.signal and self.state["evaluation"].get("step", -1) < self.step:
-            actor, now = self.parts["agent"].actor, round(time.perf_counter() - self.began, 3)
-            mean, std, length = evaluate(actor, self.args, self.step)
-            self.state["evaluation"] = dict(step=self.step, mean=mean, std=std, actor=copy.deepcopy(actor.state_dict()))
-            print(self.step, now, mean, std, length, sep=",", file=self.tables["evaluations.csv"])
-            self.log(self.step, {"eval/return_mean": mean, "eval/return_std": std, "eval/episode_length_mean": length})
-        (test or save or stop) and self.save()
-        return not stop or self.end(metrics or self.args.resume)
-    def log(self, step, scalars):
-        for name, value in scalars.items():
-            math.isfinite(value) or fail(f"training step {step}: {name} is NaN or infinite", 1)
-            self.writer.add_scalar(name, float(value), step)
-    def save(self):  # beside the old checkpoint: at every moment one of them is whole, and ends with its SHA-256
-        rows = {name: Path(file.name).read_bytes() for name, file in self.tables.items()}
-        self.state |= {name: part.state_dict() for name, part in self.parts.items()} | {
-            "step": self.step, "wall_seconds": time.perf_counter() - self.began, "config": fixed(self.args),
-            "tables": {name: (len(rows[name]), zlib.crc32(rows[name])) for name in rows},
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
-            "mps_rng": [torch.mps.get_rng_state() for _ in range(torch.mps.device_count())]}
-        torch.save(self.state, content := io.BytesIO())
-        with open(self.path.with_suffix(".tmp"), "wb") as file:
-            file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
-            file.flush()
-            for each in file, *self.tables.values():
-                os.fsync(each.fileno())
-        self.path.exists() and os.replace(self.path, self.path.with_suffix(".previous.pt"))
-        os.replace(file.name, self.path)
-    def end(self, learned):
-        for thing in self.bar, self.writer, self.envs.envs, *self.tables.values():
-            thing.close()
-        self.signal and sys.exit(print(f"saved step {self.step}; resume with: {self.command}") or 128 + self.signal)
-        print("final evaluation: return {mean:.2f} ± {std:.2f}".format(**self.state["evaluation"]))
-        print(f"watch: python {sys.argv[0]} --evaluate {self.args.run_dir} --capture-video" if learned else "no update")
-HEADERS = {"evaluations.csv": "global_step,wall_seconds,return_mean,return_std,episode_length_mean",
-           "episodes.csv": "global_step,episode_return,episode_length"}
-MAY_BE_ZERO = {"seed", "num_threads", "eval_frequency", "checkpoint_frequency", "learning_starts", "gamma",
-               "gae_lambda", "vf_coef", "ent_coef", "exploration_noise", "policy_noise", "noise_clip"}
-AT_MOST = {"seed": 2**32 - 1, "gamma": 1, "gae_lambda": 1, "tau": 1, "learning_rate": 1, "num_envs": 4096,
-           "num_threads": 1024, "hidden_sizes": 2**16, "buffer_size": 1e9}
-MAY_CHANGE = {"total_timesteps", "vectorization", "eval_episodes", "checkpoint_frequency", "capture_video", "track",
-              "device", "num_threads", "run_dir", "resume", "evaluate"}
-def command_line(default):  # what tyro says of a mistake is put in one line
-    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.suppress(SystemExit):
-        return tyro.cli(Args, default=default, description=__doc__)
-    fail(re.sub(r"(-{3,}|[─│╭╮╰╯\s])+", " ", said.getvalue().partition("\n")[2])) if said.getvalue() else sys.exit()
-def parse_args():  # over the options of the run where one is resumed or evaluated; checked before anything is made
-    args = saved = command_line(Args())
-    if folder := args.resume or args.evaluate:
-        path = folder / "config.json"
-        path.exists() or fail(f"{folder}: holds no run; --resume and --evaluate need a run's folder")
-        with blame(f"{path}: damaged, or of another version of this script"):
-            config = json.loads(path.read_text())
-            zlib.crc32(json.dumps(config | {"checksum": 0}).encode()) == config["checksum"] or refuse("wrong checksum")
-            Path(__file__).stem == config["script"] or fail(f"{folder}: holds a run of {config['script']}.py")
-            saved = Args(**{name: config[name] for name in vars(args)} | {
-                "hidden_sizes": tuple(config["hidden_sizes"]), "run_dir": folder, "resume": args.resume,
-                "evaluate": args.evaluate})
-        args = command_line(saved)
-    for name, value in vars(args).items():
-        option = f"--{name.replace('_', '-')} {value}"
-        if folder and value != getattr(saved, name) and (name not in MAY_CHANGE or name == "run_dir"):
-            fail(f"{option}: cannot change now, this run has {getattr(saved, name)}")
-        for number in np.ravel(value) if type(value) in (int, float, tuple) else ():
-            least, most = 0 if name in MAY_BE_ZERO else 1e-12 if type(value) is float else 1, AT_MOST.get(name, 1e12)
-            least <= number <= most or fail(f"{option}: must be from {least} to {most:g}")
-    if sys.platform == "linux" and "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl" if ctypes.util.find_library("EGL") else "osmesa")
-    with blame(f"--env-id {args.env_id}", 2):
-        (env := make_env(args.env_id, args.capture_video and Path()).unwrapped).reset()
-    with blame("--capture-video: cannot render here; install libegl1, or libosmesa6 and set MUJOCO_GL=osmesa", 2):
-        assert not args.capture_video or env.render() is not None
-    args.env_id, spaces = re.sub("[^:]+$", env.spec.id, args.env_id), (env.observation_space, env.action_space)
-    devices = ["cpu", *["mps"] * torch.backends.mps.is_available(), *["cuda"] * torch.cuda.is_available()]
-    args.device = devices[-1] if args.device == "auto" else args.device
-    name = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    args.run_dir = args.run_dir or Path("runs", re.sub(r"[^\w.-]", "_", name))
-    for holds, message in (
-            (all(isinstance(x, gym.spaces.Box) and x.dtype.kind == "f" for x in spaces) and spaces[1].is_bounded(),
-             f"--env-id {args.env_id}: observations and bounded actions must be Boxes of real numbers, not {spaces}"),
-            *checks(args),
-            (args.vectorization != "native" or native(args), "--vectorization native: is for native_mujoco.py's tasks"),
-            (args.device in devices + [f"cuda:{i}" for i in range(torch.cuda.device_count())],
-             f"--device {args.device}: not on this machine, which has {', '.join(devices)}"),
-            (folder or not args.run_dir.exists(), f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"),
-            (not args.resume or not args.evaluate, f"--resume {args.resume}: not together with --evaluate"),
-            (not args.compile or shutil.which(os.environ.get("CXX", "c++")), "--compile: no C++ compiler; install g++"),
-            (not args.track or importlib.util.find_spec("wandb"), "--track: needs wandb; pip install wandb")):
-        holds or fail(message)
+    """The folder of a run, its progress, and the wish to stop it.
+
+    Ctrl-C and SIGTERM only ask to stop, so that the run can be saved; a second one quits at once.
+    """
+
+    def __init__(self, args):
+        self.args = args
+        self.step = 0
+        self.previous_step = 0
+        self.earlier_seconds = 0.0  # that the run took before it was resumed
+        self.evaluations = []  # rows of evaluations.csv
+        self.evaluation_pending = True  # at the beginning, and where a stop cut one short
+        self.episodes_size = 0  # bytes of episodes.csv at the checkpoint
+        self.stop_signal = None
+        self.old_handlers = {}
+        self.to_close = contextlib.ExitStack()
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old_handlers[number] = signal.signal(number, self.request_stop)
+        return self
+
+    def __exit__(self, *error):
+        self.to_close.close()
+        for number, handler in self.old_handlers.items():
+            signal.signal(number, handler)
+
+    def request_stop(self, number, frame):
+        self.stop_signal = number
+        for each in self.old_handlers:
+            signal.signal(each, signal.SIG_DFL)
+
+    def stop_requested(self):
+        return self.stop_signal is not None
+
+    def start(self, envs, agent, **parts):
+        """Makes the folder, or restores all parts from the checkpoint of the run that is resumed.
+
+        Parts have `state_dict` and `load_state_dict`; those with more than a checkpoint should hold
+        have `save_files` and `load_files` too.
+        """
+        self.envs = envs
+        self.agent = agent
+        self.parts = {"envs": envs, "agent": agent, **parts}
+        if self.args.resume:
+            self.folder = self.args.resume
+            self.check_script()
+        else:
+            self.folder = make_folder(self.args)
+            shutil.copy(SCRIPT, self.folder)
+        write_config(self.args, self.folder)
+        command = command_to("--resume", self.folder)
+        say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
+        say(f"stop with Ctrl-C (a second one does not wait for saving), resume with: {command}")
+
+        self.checkpoint_path = self.folder / "checkpoint.pt"
+        is_new = not self.checkpoint_path.exists()  # or it ended before its first checkpoint
+        if is_new:
+            if self.args.init_from:
+                initialize(agent, self.args.init_from)
+            envs.begin_all()
+        else:
+            self.restore()
+        self.open_logs()
+        if is_new:
+            self.save()
+
+    def open_logs(self):
+        self.first_step = self.step
+        self.start_time = time.perf_counter()
+        self.write_evaluations()
+        self.episodes = open(self.folder / "episodes.csv", "a", buffering=1)
+        self.to_close.callback(self.episodes.close)
+        self.episodes.truncate(self.episodes_size)  # rows after the checkpoint come again
+        if self.episodes_size == 0:
+            print("global_step,episode_return,episode_length", file=self.episodes)
+        if self.args.track:
+            import wandb
+
+            wandb.init(
+                project=self.args.wandb_project_name,
+                id=self.folder.name,
+                config=saved_options(self.args),
+                resume="allow",
+                sync_tensorboard=True,
+            )
+            self.to_close.callback(wandb.finish)
+        self.writer = SummaryWriter(
+            self.folder,
+            purge_step=self.step + 1 if self.step else None,  # what comes again is not shown twice
+        )
+        self.to_close.callback(self.writer.close)
+        rows = [f"|{name}|{value}|" for name, value in saved_options(self.args).items()]
+        self.writer.add_text("hyperparameters", "\n".join(["|option|value|", "|-|-|", *rows]))
+        self.last_line = time.perf_counter()
+        self.bar = tqdm(
+            total=self.args.total_timesteps - self.args.total_timesteps % self.args.num_envs,
+            initial=self.step,
+            unit=" steps",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),  # lines instead, see `print_progress`
+        )
+        self.to_close.callback(self.bar.close)
+
+    def advance(self):
+        """Takes note of the step that the environments made, and of the episodes that ended."""
+        self.previous_step = self.step
+        self.step = self.envs.global_step
+        self.bar.update(self.step - self.previous_step)
+        for episode in self.envs.take_finished():
+            row = (episode.global_step, episode.total_reward, episode.length)
+            print(*row, sep=",", file=self.episodes)
+            self.add_scalar("charts/episodic_return", episode.total_reward)
+            self.add_scalar("charts/episodic_length", episode.length)
+            if episode.success is not None:
+                self.add_scalar("charts/success", episode.success)
+            self.bar.set_postfix_str(f"return {episode.total_reward:.1f}", refresh=False)
+        if self.bar.disable and time.perf_counter() - self.last_line > 30:
+            self.print_progress()
+
+    def print_progress(self):
+        """A line now and then, where there is no terminal for a progress bar."""
+        self.last_line = time.perf_counter()
+        seconds_per_step = (self.last_line - self.start_time) / max(1, self.step - self.first_step)
+        left = timedelta(seconds=round(seconds_per_step * (self.args.total_timesteps - self.step)))
+        percent = 100 * self.step / self.bar.total
+        say(f"step {self.step}, {percent:.0f}%, {1 / seconds_per_step:.0f} steps/s, {left} left")
+
+    def due(self, every):
+        """Whether the last step passed a multiple of `every` environment steps; 0: never."""
+        return every > 0 and self.step // every > self.previous_step // every
+
+    def log(self, metrics):
+        seconds = time.perf_counter() - self.start_time
+        self.add_scalar("charts/SPS", (self.step - self.first_step) / seconds)
+        for part in self.parts.values():
+            if isinstance(part, torch.optim.Optimizer):
+                self.add_scalar("charts/learning_rate", part.param_groups[0]["lr"])
+        for name, value in metrics.items():
+            self.add_scalar(name, value)
+
+    def add_scalar(self, name, value):
+        self.writer.add_scalar(name, float(value), self.step)
+
+    def evaluate(self):
+        self.evaluation_pending = True
+        seconds = round(self.seconds(), 3)
+        one_at_a_time = self.args.num_envs == 1 and self.args.eval_episodes == 1
+        if one_at_a_time:  # for simulators of which only one instance can run
+            self.envs.close()
+        video_folder = self.folder / "videos" / f"step-{self.step}"
+        episodes = evaluate(self.agent, self.args, video_folder, self.stop_requested)
+        if episodes is None:
+            return
+        if one_at_a_time and self.step + 1 <= self.args.total_timesteps:
+            self.envs.open()
+            self.envs.replay(self.stop_requested)
+        self.evaluation_pending = False
+        result = summary(episodes)
+        is_best = result["return_mean"] > max(
+            (row["return_mean"] for row in self.evaluations), default=-math.inf
+        )
+        self.evaluations.append({"global_step": self.step, "wall_seconds": seconds, **result})
+        self.write_evaluations()
+        for name, value in result.items():
+            self.add_scalar(f"eval/{name}", value)
+        say(f"evaluation at step {self.step}: {in_words(result)}")
+        if self.bar.disable and self.step > self.first_step:
+            self.print_progress()
+        if is_best:
+            state = {"agent": self.agent.state_dict(), "step": self.step, **result}
+            with replacing(self.folder / "best.pt") as file:
+                torch.save(state, file)
+
+    def write_evaluations(self):
+        columns = dict.fromkeys(
+            ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
+        )
+        for row in self.evaluations:
+            columns |= row  # a task may add columns
+        with replacing(self.folder / "evaluations.csv", "w") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.evaluations)
+
+    def seconds(self):
+        """That the run took so far, with the time before it was resumed."""
+        return self.earlier_seconds + time.perf_counter() - self.start_time
+
+    def save(self):
+        for name, value in self.agent.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise TrainingError(f"{name} is not finite at step {self.step} of training")
+        for part in self.parts.values():
+            if hasattr(part, "save_files"):
+                part.save_files(self.folder)
+        os.fsync(self.episodes.fileno())
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state["generators"] = generators_state()
+        state["step"] = self.step
+        state["seconds"] = self.seconds()
+        state["total_timesteps"] = self.args.total_timesteps
+        state["evaluations"] = self.evaluations
+        state["evaluation_pending"] = self.evaluation_pending
+        state["episodes_size"] = self.episodes.tell()
+        with replacing(self.checkpoint_path) as file:
+            torch.save(state, file)
+
+    def restore(self):
+        state = load_checkpoint(self.checkpoint_path)
+        self.step = state["step"]
+        if self.step > self.args.total_timesteps:
+            raise UsageError(
+                f"--total-timesteps {self.args.total_timesteps}: the run is at step {self.step} "
+                "already; give more"
+            )
+        self.earlier_seconds = state["seconds"]
+        self.evaluations = state["evaluations"]
+        self.evaluation_pending = state["evaluation_pending"]
+        self.episodes_size = state["episodes_size"]
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+            if hasattr(part, "load_files"):
+                part.load_files(self.folder)
+        self.envs.replay(self.stop_requested)
+        set_generators_state(state["generators"])
+        if state["total_timesteps"] != self.args.total_timesteps:
+            say(f"--total-timesteps was {state['total_timesteps']}, is {self.args.total_timesteps}")
+            if getattr(self.args, "anneal_lr", False):
+                say("the learning rate follows the schedule of the new length from here on")
+
+    def check_script(self):
+        original = self.folder / SCRIPT.name
+        if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
+            say(f"note: {SCRIPT.name} has changed since this run was made with {original}")
+
+    def finish(self):
+        """Saves, evaluates and says how to go on. A run that was asked to stop only saves."""
+        last_evaluated = self.evaluations[-1]["global_step"] if self.evaluations else None
+        self.evaluation_pending = self.evaluation_pending or last_evaluated != self.step
+        self.save()
+        if self.evaluation_pending and not self.stop_requested():
+            self.evaluate()
+            self.save()
+        self.bar.close()
+        if self.stop_requested():
+            say(f"saved step {self.step}; resume with: {command_to('--resume', self.folder)}")
+            if self.stop_signal == signal.SIGINT:
+                raise KeyboardInterrupt
+            sys.exit(128 + self.stop_signal)
+        if self.first_step == self.step:
+            more = 2 * self.args.total_timesteps
+            say(f"this run is finished; extend it with --total-timesteps {more} or the like")
+        command = command_to("--evaluate", self.folder, "--capture-video")
+        say(f"finished at step {self.step}; watch: {command}")
+
+
+def say(text, file=None):
+    """Prints above the progress bar."""
+    tqdm.write(text, file=file or sys.stdout)
+    (file or sys.stdout).flush()
+
+
+def command_to(*arguments):
+    """A command line that can be pasted."""
+    program = "uv run" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
+    script = os.path.relpath(SCRIPT)
+    if script.startswith(".."):
+        script = str(SCRIPT)
+    return f"{program} {shlex.join([script, *map(str, arguments)])}"
+
+
+def make_folder(args):
+    """A new folder, of this run alone, also where many begin in the same second."""
+    if args.run_dir:
+        try:
+            args.run_dir.mkdir(parents=True)
+        except FileExistsError:
+            raise UsageError(f"--run-dir {args.run_dir}: exists; give a new one") from None
+        return args.run_dir
+    name = f"{args.env_id}__{SCRIPT.stem}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S}"
+    name = re.sub(r"[^\w.-]", "_", name)
+    for number in itertools.count(1):
+        folder = Path("runs", name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            pass
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb"):
+    """Opens a file that takes the place of `path` when complete: at each moment one is whole."""
+    new_path = path.with_name(path.name + ".tmp")
+    with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new_path, path)
+
+
+def load_checkpoint(path):
+    """What `torch.save` wrote: a zip file, which has a checksum of each part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        damaged = "its end"
+    if damaged is not None:
+        raise UsageError(f"{path} is damaged, at {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def generators_state():
+    """Of all generators that this process draws from: PyTorch's, NumPy's, Python's."""
+    _, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "numpy": [keys.tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def set_generators_state(state):
+    torch.set_rng_state(state["torch"])
+    for i, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(cuda_state, i)
+    np.random.set_state(("MT19937", *state["numpy"]))
+    random.setstate(state["python"])
+
+
+@torch.no_grad()
+def evaluate(agent, args, video_folder, stop_requested=lambda: False):
+    """`eval_episodes` episodes of the policy without exploration, from the same starts each time.
+
+    Each is of an environment of its own, so that short ones do not count more often. Returns a list
+    of Episode, or None where it was asked to stop. Training's generators are left as they were.
+    """
+    generators = generators_state()
+    video_folder = video_folder if args.capture_video else None
+    episodes = {}
+    device = next(agent.parameters()).device
+    with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
+        envs.begin_all()
+        for _ in range(args.eval_max_steps):
+            if stop_requested():
+                return None
+            envs.step(agent.act(envs.obs, explore=False))
+            for episode in envs.take_finished():
+                episodes.setdefault(episode.env, episode)
+            if len(episodes) == args.eval_episodes:
+                break
+        for i in range(args.eval_episodes):
+            episodes.setdefault(i, envs.episode(i))  # cut short by eval_max_steps
+    set_generators_state(generators)
+    if video_folder:
+        say(f"video: {video_folder}")
+    return list(episodes.values())
+
+
+def summary(episodes):
+    returns = np.array([episode.total_reward for episode in episodes])
+    result = {
+        "return_mean": returns.mean().item(),
+        "return_std": returns.std().item(),
+        "episode_length_mean": np.mean([episode.length for episode in episodes]).item(),
+    }
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    if successes:
+        result["success_rate"] = np.mean(successes).item()
+    return result
+
+
+def in_words(result):
+    text = f"return {result['return_mean']:.2f} ± {result['return_std']:.2f}"
+    if "success_rate" in result:
+        text += f", success rate {result['success_rate']:.2f}"
+    return text
+
+
+def compiled(method):
+    """The method as one graph: forward and gradients; the optimizer's step must be outside."""
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(method, fullgraph=True)
+
+
+def load_agent(run_dir, best=False):
+    """The agent of a run as it was saved last, or of its best evaluation, and the step it is of."""
+    args = load_args(run_dir)
+    path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
+    if not path.exists():
+        raise UsageError(f"{run_dir} has no {path.name} yet")
+    state = load_checkpoint(path)
+    with contextlib.closing(make_task(args)) as env:
+        obs_size = math.prod(env.observation_space.shape)
+        agent = Agent(obs_size, math.prod(env.action_space.shape), args)
+    agent.load_state_dict(state["agent"])
+    return agent, state["step"]
+
+
+def load_policy(run_dir, best=False):
+    """The policy of a run for programs of your own: a function from an observation of the task to
+    an action of the task.
+
+        policy = load_policy("runs/...")
+        obs, reward, terminated, truncated, info = env.step(policy(obs))
+    """
+    agent, _ = load_agent(run_dir, best)
+    task = make_task(load_args(run_dir))
+    task.close()  # only its spaces are needed
+
+    def policy(obs):
+        obs = torch.as_tensor(task.flat(obs)).unsqueeze(0)
+        action = agent.act(obs, explore=False)
+        return scale_action(action.numpy(), task.action_space)[0]
+
+    return policy
+
+
+def initialize(agent, run_dir):
+    """Gives a new agent the weights of another run, of a task with the same shapes."""
+    weights = load_checkpoint(Path(run_dir) / "checkpoint.pt")["agent"]
+    try:
+        agent.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UsageError(f"--init-from {run_dir}: its weights do not fit: {error}") from None
+
+
+def saved_options(args):
+    options = dataclasses.asdict(args)
+    return {name: value for name, value in options.items() if name not in NOT_SAVED}
+
+
+def write_config(args, folder):
+    modules = (torch, gym, mujoco, np)
+    config = {
+        "script": SCRIPT.name,
+        "options": saved_options(args),
+        "versions": {module.__name__: module.__version__ for module in modules},
+        "python": platform.python_version(),
+        "processor": processor_name(),
+        "device": str(choose_device(args.device)),
+    }
+    with replacing(folder / "config.json", "w") as file:
+        json.dump(config, file, indent=2, default=str)
+
+
+def processor_name():
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.machine()
+
+
+def load_args(run_dir):
+    """The options of a run."""
+    path = Path(run_dir) / "config.json"
+    if not path.exists():
+        raise UsageError(f"{run_dir} holds no run: it has no config.json")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config["script"] != SCRIPT.name:
+        raise UsageError(f"{run_dir} holds a run of {config['script']}, not of {SCRIPT.name}")
+    options = config["options"]
+    for name, value in options.items():
+        if isinstance(value, list):
+            options[name] = tuple(value)
+    try:
+        args = Args(**options)
+    except TypeError as error:
+        raise UsageError(f"{run_dir}: made by another version of {SCRIPT.name}: {error}") from None
+    if args.init_from:
+        args.init_from = Path(args.init_from)
+    args.run_dir = Path(run_dir)
     return args
-def show(args):  # evaluates the policy of the run's last evaluation, which gives the same numbers again
-    envs = Environments(args, 1, 1)
-    with torch.device(args.device):
-        agent = Agent(envs.obs_size, envs.action_size, args)
-    state = restore(args, {"agent": agent}) or fail(f"{args.run_dir}: has no checkpoint yet; --resume it first")
-    last = {"step": state["step"], "actor": agent.actor.state_dict()} | state["evaluation"]
-    agent.actor.load_state_dict(last["actor"])
-    print(args.eval_episodes, "episodes: return {} ± {}, length {}".format(*evaluate(agent.actor, args, last["step"])))
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run begins there is nothing to save
-    gym.logger.min_level = gym.logger.ERROR + 1  # what environments have to say comes as an exception
-    sys.unraisablehook = threading.excepthook = lambda _: None  # nor do threads that die with it have more to say
-    atexit.register(lambda: [worker.kill() for worker in multiprocessing.active_children()])
+
+
+def choose_device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def prepare(args):
+    """Checks the options, sets up PyTorch, and returns a copy of them for one run."""
+    args = copy.copy(args)
+    for mistake in itertools.chain(check_args(args), check_algorithm_args(args)):
+        raise UsageError(mistake)
+    check_task(args)
+    torch.set_num_threads(args.num_threads)
+    torch.set_float32_matmul_precision(args.matmul_precision)
+    torch.manual_seed(args.seed)
+    return args
+
+
+def check_args(args):
+    """Yields what cannot work, in words."""
+    for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
+        if getattr(args, name) < 1:
+            yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1"
+    for name in ("seed", "eval_frequency", "checkpoint_frequency"):
+        if getattr(args, name) < 0:
+            yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 0"
+    if args.max_episode_steps is not None and args.max_episode_steps < 1:
+        yield f"--max-episode-steps {args.max_episode_steps}: must be at least 1"
+    if not isinstance(args.env_kwargs, dict):
+        yield f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
+    elif {"max_episode_steps", "render_mode"} & args.env_kwargs.keys():
+        yield "--env-kwargs: max_episode_steps and render_mode have options of their own"
+    if args.resume and args.evaluate:
+        yield "--resume and --evaluate exclude each other"
+    if args.best and not args.evaluate:
+        yield "--best goes with --evaluate"
+    if args.run_dir and args.run_dir.exists() and not (args.resume or args.evaluate):
+        yield f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"
+    if args.init_from and not args.resume and not (args.init_from / "checkpoint.pt").exists():
+        yield f"--init-from {args.init_from}: holds no run with a checkpoint"
+    if args.compile and not shutil.which(os.environ.get("CXX", "c++")):
+        yield "--compile: needs a C++ compiler, such as g++"
+    wandb = importlib.util.find_spec("wandb") if args.track else None
+    if args.track and (wandb is None or wandb.origin is None):  # no origin: a folder of that name
+        yield "--track: needs wandb; pip install wandb"
+    try:
+        torch.empty(0, device=choose_device(args.device))
+    except (RuntimeError, AssertionError) as error:
+        yield f"--device {args.device}: {str(error).splitlines()[0]}"
+
+
+def check_task(args):
+    """Makes the task once, and looks whether these scripts can learn it."""
+    option = f"--env-id {args.env_id}"
+    try:
+        gym.spec(args.env_id)
+        env = make_env(args)
+    except gym.error.Error as error:
+        raise UsageError(f"{option}: {error}") from None
+    except ModuleNotFoundError as error:
+        module = args.env_id.partition(":")[0]
+        if error.__cause__ is None or error.__cause__.name != module.partition(".")[0]:
+            raise  # the task's own module was found, and imports another that is not there
+        raise UsageError(f"{option}: there is no module {module} here or installed") from None
+    except TypeError as error:
+        if any(f"unexpected keyword argument '{name}'" in str(error) for name in args.env_kwargs):
+            raise UsageError(f"--env-kwargs {json.dumps(args.env_kwargs)}: {error}") from None
+        raise
+    with contextlib.closing(env):
+        check_spaces(option, env)
+        if args.capture_video:
+            check_video(args, option, env)
+        limit = env.spec.max_episode_steps if env.spec else None
+    if limit is None or limit > args.eval_max_steps:
+        say(
+            f"note: {args.env_id} has {f'a time limit of {limit}' if limit else 'no time limit'}; "
+            f"evaluations end an episode after --eval-max-steps {args.eval_max_steps}",
+            file=sys.stderr,
+        )
+    if args.vectorization == "native":
+        reason = why_not_native(args)
+        if reason is not None:
+            raise UsageError(f"--vectorization native: {reason}")
+
+
+def check_spaces(option, env):
+    if not env.observation_space.is_np_flattenable:
+        raise UsageError(
+            f"{option}: its observations {env.observation_space} cannot be made a vector; "
+            "wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
+        )
+    actions = env.action_space
+    if not isinstance(actions, gym.spaces.Box) or actions.dtype.kind != "f":
+        message = f"{option}: this script is for continuous actions, a Box of floats, not {actions}"
+        if (SCRIPT.parent / "discrete").is_dir():
+            message += "; for discrete actions there are the scripts in discrete/"
+        raise UsageError(message)
+    if not actions.is_bounded():
+        raise UsageError(
+            f"{option}: its actions {actions} have no bounds; give the task a bounded "
+            "action_space, or wrap it in gymnasium.wrappers.RescaleAction if its own is bounded"
+        )
+
+
+def check_video(args, option, env):
+    if "rgb_array" not in env.metadata.get("render_modes", []):
+        raise UsageError(
+            f"--capture-video: {option} cannot give frames: "
+            "rgb_array is not in its metadata's render_modes"
+        )
+    env = make_rendering_env(args)
+    with contextlib.closing(env):
+        env.reset()
+        try:
+            env.render()
+        except Exception as error:
+            raise UsageError(
+                f"--capture-video: this machine cannot render ({error}); install libegl1, or "
+                "libosmesa6 and set MUJOCO_GL=osmesa"
+            ) from error
+
+
+@dataclass
+class CommandLine:
+    """The options in two groups, for --help."""
+
+    run: tyro.conf.OmitArgPrefixes[RunArgs]
+    algorithm: tyro.conf.OmitArgPrefixes[AlgorithmArgs]
+
+
+def command_line(defaults):
+    def part(kind):
+        return kind(
+            **{each.name: getattr(defaults, each.name) for each in dataclasses.fields(kind)}
+        )
+
+    default = CommandLine(run=part(RunArgs), algorithm=part(AlgorithmArgs))
+    given = tyro.cli(CommandLine, default=default, description=__doc__)
+    return Args(**vars(given.run), **vars(given.algorithm))
+
+
+def parse_args():
+    """The options; of a run that is resumed or evaluated, its own but for those given anew."""
+    args = command_line(Args())
+    folder = args.resume or args.evaluate
+    if folder is None:
+        return args
+    saved = load_args(folder)
+    saved.resume = args.resume
+    saved.evaluate = args.evaluate
+    args = command_line(saved)
+    may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE | NOT_SAVED
+    for name, value in vars(args).items():
+        if name not in may_change and value != getattr(saved, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: this run has {getattr(saved, name)}; "
+                "for another value begin a new run, with these weights if you like: "
+                f"--init-from {folder}"
+            )
+    return args
+
+
+def evaluate_run(args):
+    args = prepare(args)
+    agent, step = load_agent(args.evaluate, args.best)
+    agent.to(choose_device(args.device))
+    video_folder = args.evaluate / "videos" / f"evaluate-step-{step}"
+    result = summary(evaluate(agent, args, video_folder))
+    say(f"policy of step {step}, {args.eval_episodes} episodes: {in_words(result)}")
+
+
+def exit_on_signal(number, frame):
+    sys.exit(128 + number)
+
+
+def main():
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # where it cannot show a γ
+    sys.path.append(os.getcwd())  # for a task of your own in the current folder
+    signal.signal(signal.SIGTERM, exit_on_signal)
     try:
         args = parse_args()
-        wide = args.device == "cpu" and min(args.hidden_sizes, default=0) >= 256
-        torch.set_num_threads(args.num_threads or min(1 + wide, torch.get_num_threads()))
-        torch.manual_seed(args.seed)
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # of oneDNN's instructions those that keep fp32 what it is
-        torch.set_float32_matmul_precision("medium" if wide else "highest")  # oneDNN in place of MKL where that pays
-        show(args) if args.evaluate else train(args)
-    except OSError as error:
-        fail(f"{os.fsdecode(error.filename or args.run_dir)}: {error.strerror or error}", 1)
+        if args.evaluate:
+            evaluate_run(args)
+        else:
+            train(args)
+    except UsageError as error:
+        print(f"{SCRIPT.name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingError as error:
+        print(f"{SCRIPT.name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
