@@ -98,7 +98,7 @@ class AlgorithmArgs:
     exploration_noise: float = 0.1  # σ of the noise on actions, which range over [-1, 1]
     batch_size: int = 256  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
-    learning_rate: float = 3e-4  # Adam's, for actor and critic
+    learning_rate: float = 3e-4  # Adam's, of all networks
     tau: float = 0.005  # τ, step of the targets towards the networks
 
 
@@ -486,7 +486,7 @@ class Environments:
 
 
 class ReplayBuffer:
-    """[1] The newest `capacity` transitions.
+    """The newest `capacity` transitions.
 
     A checkpoint comes with a file of the transitions that are new since the one before, so saving
     costs what is new; files that only hold forgotten transitions are deleted.
@@ -498,7 +498,7 @@ class ReplayBuffer:
         widths = [obs_size, action_size, 1, obs_size, 1, 1]
         size = like.element_size() * capacity * sum(widths)
         warn_if_larger_than_memory(f"--buffer-size {capacity}", size)
-        self.rows = like.detach().new_empty(capacity, sum(widths))  # a transition per row
+        self.rows = like.detach().new_empty(capacity, sum(widths))  # [1] a transition per row
         obs, action, reward, next_obs, terminated, truncated = self.rows.split(widths, dim=1)
         self.columns = Transition(  # views of the rows
             obs=obs,
@@ -519,9 +519,9 @@ class ReplayBuffer:
         self.total += len(rows)
 
     def sample(self, batch_size):
-        """[4] B transitions, drawn uniformly with replacement."""
+        """B transitions, drawn uniformly with replacement."""
         size = min(self.total, self.capacity)
-        rows = torch.randint(size, (batch_size,), device=self.rows.device)
+        rows = torch.randint(size, (batch_size,), device=self.rows.device)  # [4] draw
         return Transition(*[column[rows] for column in self.columns])
 
     def rows_of(self, start, end):
@@ -586,38 +586,40 @@ def mlp(sizes):
 
 
 class Actor(nn.Module):
-    """[2] The policy μ: [B, O] → [B, A] in [-1, 1]."""
+    """The policy μ: [B, O] → [B, A] in [-1, 1]."""
 
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__()
         self.net = mlp([obs_size, *hidden_sizes, action_size])
 
     def forward(self, obs):
-        return torch.tanh(self.net(obs))
+        return torch.tanh(self.net(obs))  # [2] μ(s)
 
 
 class Critic(nn.Module):
-    """[3] The value Q of an action: [B, O], [B, A] → [B]."""
+    """The value Q of an action: [B, O], [B, A] → [B]."""
 
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__()
         self.net = mlp([obs_size + action_size, *hidden_sizes, 1])
 
     def forward(self, obs, action):
-        return self.net(torch.cat([obs, action], dim=-1)).squeeze(-1)
+        return self.net(torch.cat([obs, action], dim=-1)).squeeze(-1)  # [3] Q(s, a)
 
 
 # ── 5  the algorithm ─────────────────────────────────────────────────────────────────────────────
 
 
 class Agent(nn.Module):
+    """The actor, the critic, the target of each, and their updates."""
+
     def __init__(self, obs_size, action_size, args):
         super().__init__()
         self.args = args
         self.actor = Actor(obs_size, action_size, args.hidden_sizes)
         self.critic = Critic(obs_size, action_size, args.hidden_sizes)
-        self.actor_target = copy.deepcopy(self.actor)
-        self.critic_target = copy.deepcopy(self.critic)
+        self.actor_target = copy.deepcopy(self.actor)  # [2] μ′
+        self.critic_target = copy.deepcopy(self.critic)  # [3] Q′
         self.actor_parameters = list(self.actor.parameters())
         self.critic_parameters = list(self.critic.parameters())
         adam = functools.partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
@@ -635,22 +637,22 @@ class Agent(nn.Module):
     # fmt: off
     @torch.no_grad()
     def target(self, batch):
-        """y [B], what the critic learns towards."""
+        """y [B], what a critic learns towards."""
         args = self.args
-        next_action = self.actor_target(batch.next_obs)                        # [5]  a′ = μ′(s′)
-        next_q = self.critic_target(batch.next_obs, next_action)               # [7]  Q′(s′, a′)
-        return batch.reward + args.gamma * (1 - batch.terminated) * next_q     # [9]  y
+        next_action = self.actor_target(batch.next_obs)                     # [5]  a′ = μ′(s′)
+        next_q = self.critic_target(batch.next_obs, next_action)            # [7]  Q′(s′, a′)
+        return batch.reward + args.gamma * (1 - batch.terminated) * next_q  # [9]  [DPG-1] y
 
     def update_critic(self, batch):
         self.critic_optimizer.zero_grad()
         metrics = self.critic_gradients(batch)
-        self.critic_optimizer.step()                                           # [12] step
+        self.critic_optimizer.step()                                        # [12] step
         return metrics
 
     def critic_gradients(self, batch):
         target = self.target(batch)
-        q = self.critic(batch.obs, batch.action)                               # [10] Q(s, a)
-        critic_loss = F.mse_loss(q, target)                                    # [11] (Q − y)²
+        q = self.critic(batch.obs, batch.action)                            # [10] Q(s, a)
+        critic_loss = F.mse_loss(q, target)                                 # [11] [DPG-2] (Q − y)²
         critic_loss.backward()
         return {
             "losses/qf1_loss": critic_loss.detach(),
@@ -665,13 +667,13 @@ class Agent(nn.Module):
 
     def actor_gradients(self, batch):
         q = self.critic(batch.obs, self.actor(batch.obs))
-        actor_loss = -q.mean()                                                 # [13] maximise Q
+        actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q
         actor_loss.backward(inputs=self.actor_parameters)
         return {"losses/actor_loss": actor_loss.detach()}
 
     def update_targets(self):
-        polyak(self.actor, self.actor_target, self.args.tau)                   # [14] μ′
-        polyak(self.critic, self.critic_target, self.args.tau)                 # [15] Q′
+        polyak(self.actor, self.actor_target, self.args.tau)                # [14] [DPG-4] μ′
+        polyak(self.critic, self.critic_target, self.args.tau)              # [15] [DPG-4] Q′
     # fmt: on
 
 
@@ -704,6 +706,7 @@ def train(args):
         if args.compile:
             agent.critic_gradients = compiled(agent.critic_gradients)
             agent.actor_gradients = compiled(agent.actor_gradients)
+            agent.update_targets = compiled(agent.update_targets)
         if run.evaluation_pending:
             run.evaluate()
 
@@ -1161,7 +1164,7 @@ def in_words(result):
 
 
 def compiled(method):
-    """The method as one graph: forward and gradients; the optimizer's step must be outside."""
+    """The method as one graph, with the gradients; the optimizer's step must stay outside."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 

@@ -687,20 +687,17 @@ class Agent(nn.Module):
         done = torch.maximum(rollout.terminated, rollout.truncated)
         reward = reward_scaler(rollout.reward, done)
         value = self.critic(obs)
+        next_value = self.critic(next_obs)
+        terminated = rollout.terminated
         advantage, return_ = gae(
-            reward,
-            value,
-            self.critic(next_obs),
-            rollout.terminated,
-            done,
-            args.gamma,
-            args.gae_lambda,
+            reward, value, next_value, terminated, done, args.gamma, args.gae_lambda
         )
-        metrics = {"losses/explained_variance": 1 - (return_ - value).var() / return_.var()}
+        unexplained = (return_ - value).var(correction=0) / return_.var(correction=0)
         if args.norm_adv:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         log_prob = self.actor.log_prob(obs, rollout.action)
         batch = Batch(obs, rollout.action, log_prob, advantage, return_)
+        metrics = {"losses/explained_variance": 1 - unexplained}
         return Batch(*[column.flatten(0, 1) for column in batch]), metrics
 
     def update_minibatch(self, batch):
@@ -1206,7 +1203,7 @@ def in_words(result):
 
 
 def compiled(method):
-    """The method as one graph: forward and gradients; the optimizer's step must be outside."""
+    """The method as one graph, with the gradients; the optimizer's step must stay outside."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 

@@ -507,11 +507,11 @@ class Rollout:
 
 
 class Batch(NamedTuple):
-    """What the update needs to know of a rollout."""
+    """What an update needs to know of B steps, in any order."""
 
-    obs: torch.Tensor  # normalised s [T, N, O]
-    action: torch.Tensor  # a [T, N, A]
-    advantage: torch.Tensor  # G − b [T, N], 0 after the end of the first episode
+    obs: torch.Tensor  # normalised s [B, O]
+    action: torch.Tensor  # a [B, A]
+    advantage: torch.Tensor  # G − b [B], 0 after the end of an environment's first episode
 
 
 # ── 4  networks ──────────────────────────────────────────────────────────────────────────────────
@@ -642,27 +642,31 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def prepare(self, rollout, reward_scaler):
+        args = self.args
         obs = self.obs_statistics.normalize(rollout.obs)
         self.obs_statistics.update(rollout.obs.flatten(0, 1))  # counts from the next rollout on
         done = torch.maximum(rollout.terminated, rollout.truncated)
         is_first = (done.cumsum(dim=0) - done == 0).float()  # of the episodes; the rest is not used
         done[-1] = 1
         reward = reward_scaler(rollout.reward, done)
-        return_ = discounted_return(reward, done, self.args.gamma)
+        return_ = discounted_return(reward, done, args.gamma)
         # fmt: off
         baseline = self.return_statistics.mean.clone()
         advantage = (return_ - baseline) * is_first                            # [PG-3] G_t − b
         # fmt: on
         self.return_statistics.update(return_[is_first > 0])
-        return Batch(obs, rollout.action, advantage), {"losses/baseline": baseline}
+        batch = Batch(obs, rollout.action, advantage)
+        metrics = {"losses/baseline": baseline}
+        return Batch(*[column.flatten(0, 1) for column in batch]), metrics
 
     # fmt: off
     def gradients(self, batch):
+        args = self.args
         log_prob = self.actor.log_prob(batch.obs, batch.action)
-        loss = -(log_prob * batch.advantage).sum(dim=0).mean()                 # [PG-4] per episode
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.all_parameters, self.args.max_grad_norm)
-        return {"losses/policy_loss": loss.detach()}
+        actor_loss = -(log_prob * batch.advantage).sum() / args.num_envs        # [PG-4] per episode
+        actor_loss.backward()
+        nn.utils.clip_grad_norm_(self.all_parameters, args.max_grad_norm)
+        return {"losses/policy_loss": actor_loss.detach()}
     # fmt: on
 
 
@@ -1141,7 +1145,7 @@ def in_words(result):
 
 
 def compiled(method):
-    """The method as one graph: forward and gradients; the optimizer's step must be outside."""
+    """The method as one graph, with the gradients; the optimizer's step must stay outside."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 

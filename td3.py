@@ -100,7 +100,7 @@ class AlgorithmArgs:
     gamma: float = 0.99  # γ, discount factor
     policy_noise: float = 0.2  # σ of the noise on target actions
     noise_clip: float = 0.5  # bound of the noise on target actions
-    learning_rate: float = 3e-4  # Adam's, for actor and critics
+    learning_rate: float = 3e-4  # Adam's, of all networks
     policy_frequency: int = 2  # critic updates per update of the actor and the targets
     tau: float = 0.005  # τ, step of the targets towards the networks
 
@@ -489,7 +489,7 @@ class Environments:
 
 
 class ReplayBuffer:
-    """[1] The newest `capacity` transitions.
+    """The newest `capacity` transitions.
 
     A checkpoint comes with a file of the transitions that are new since the one before, so saving
     costs what is new; files that only hold forgotten transitions are deleted.
@@ -501,7 +501,7 @@ class ReplayBuffer:
         widths = [obs_size, action_size, 1, obs_size, 1, 1]
         size = like.element_size() * capacity * sum(widths)
         warn_if_larger_than_memory(f"--buffer-size {capacity}", size)
-        self.rows = like.detach().new_empty(capacity, sum(widths))  # a transition per row
+        self.rows = like.detach().new_empty(capacity, sum(widths))  # [1] a transition per row
         obs, action, reward, next_obs, terminated, truncated = self.rows.split(widths, dim=1)
         self.columns = Transition(  # views of the rows
             obs=obs,
@@ -522,9 +522,9 @@ class ReplayBuffer:
         self.total += len(rows)
 
     def sample(self, batch_size):
-        """[4] B transitions, drawn uniformly with replacement."""
+        """B transitions, drawn uniformly with replacement."""
         size = min(self.total, self.capacity)
-        rows = torch.randint(size, (batch_size,), device=self.rows.device)
+        rows = torch.randint(size, (batch_size,), device=self.rows.device)  # [4] draw
         return Transition(*[column[rows] for column in self.columns])
 
     def rows_of(self, start, end):
@@ -589,40 +589,42 @@ def mlp(sizes):
 
 
 class Actor(nn.Module):
-    """[2] The policy μ: [B, O] → [B, A] in [-1, 1]."""
+    """The policy μ: [B, O] → [B, A] in [-1, 1]."""
 
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__()
         self.net = mlp([obs_size, *hidden_sizes, action_size])
 
     def forward(self, obs):
-        return torch.tanh(self.net(obs))
+        return torch.tanh(self.net(obs))  # [2] μ(s)
 
 
 class Critic(nn.Module):
-    """[3] The value Q of an action: [B, O], [B, A] → [B]."""
+    """The value Q of an action: [B, O], [B, A] → [B]."""
 
     def __init__(self, obs_size, action_size, hidden_sizes):
         super().__init__()
         self.net = mlp([obs_size + action_size, *hidden_sizes, 1])
 
     def forward(self, obs, action):
-        return self.net(torch.cat([obs, action], dim=-1)).squeeze(-1)
+        return self.net(torch.cat([obs, action], dim=-1)).squeeze(-1)  # [3] Q(s, a)
 
 
 # ── 5  the algorithm ─────────────────────────────────────────────────────────────────────────────
 
 
 class Agent(nn.Module):
+    """The actor, two critics, the target of each, and their updates."""
+
     def __init__(self, obs_size, action_size, args):
         super().__init__()
         self.args = args
         self.actor = Actor(obs_size, action_size, args.hidden_sizes)
         self.critic1 = Critic(obs_size, action_size, args.hidden_sizes)
         self.critic2 = Critic(obs_size, action_size, args.hidden_sizes)
-        self.actor_target = copy.deepcopy(self.actor)
-        self.critic1_target = copy.deepcopy(self.critic1)
-        self.critic2_target = copy.deepcopy(self.critic2)
+        self.actor_target = copy.deepcopy(self.actor)  # [2] μ′
+        self.critic1_target = copy.deepcopy(self.critic1)  # [3] Q′₁
+        self.critic2_target = copy.deepcopy(self.critic2)  # [3] Q′₂
         self.actor_parameters = list(self.actor.parameters())
         self.critic_parameters = [*self.critic1.parameters(), *self.critic2.parameters()]
         adam = functools.partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
@@ -640,29 +642,29 @@ class Agent(nn.Module):
     # fmt: off
     @torch.no_grad()
     def target(self, batch):
-        """y [B], what the critics learn towards."""
+        """y [B], what a critic learns towards."""
         args = self.args
-        next_action = self.actor_target(batch.next_obs)                        # [5]  a′ = μ′(s′)
-        noise = args.policy_noise * torch.randn_like(next_action)              # [6]  ε
+        next_action = self.actor_target(batch.next_obs)                     # [5]  a′ = μ′(s′)
+        noise = args.policy_noise * torch.randn_like(next_action)           # [6]  ε
         noise = noise.clamp(-args.noise_clip, args.noise_clip)
-        next_action = (next_action + noise).clamp(-1, 1)                       #      a′ + ε
-        next_q1 = self.critic1_target(batch.next_obs, next_action)             # [7]  Q′₁(s′, a′)
-        next_q2 = self.critic2_target(batch.next_obs, next_action)             #      Q′₂(s′, a′)
-        next_q = torch.min(next_q1, next_q2)                                   # [8]  the smaller
-        return batch.reward + args.gamma * (1 - batch.terminated) * next_q     # [9]  y
+        next_action = (next_action + noise).clamp(-1, 1)                    #      a′ + ε
+        next_q1 = self.critic1_target(batch.next_obs, next_action)          # [7]  Q′₁(s′, a′)
+        next_q2 = self.critic2_target(batch.next_obs, next_action)          #      Q′₂(s′, a′)
+        next_q = torch.min(next_q1, next_q2)                                # [8]  the smaller
+        return batch.reward + args.gamma * (1 - batch.terminated) * next_q  # [9]  [DPG-1] y
 
     def update_critics(self, batch):
         self.critic_optimizer.zero_grad()
         metrics = self.critic_gradients(batch)
-        self.critic_optimizer.step()                                           # [12] step
+        self.critic_optimizer.step()                                        # [12] step
         return metrics
 
     def critic_gradients(self, batch):
         target = self.target(batch)
-        q1 = self.critic1(batch.obs, batch.action)                             # [10] Q₁(s, a)
-        q2 = self.critic2(batch.obs, batch.action)                             #      Q₂(s, a)
-        q1_loss = F.mse_loss(q1, target)                                       # [11] (Q₁ − y)²
-        q2_loss = F.mse_loss(q2, target)                                       #      (Q₂ − y)²
+        q1 = self.critic1(batch.obs, batch.action)                          # [10] Q₁(s, a)
+        q2 = self.critic2(batch.obs, batch.action)                          #      Q₂(s, a)
+        q1_loss = F.mse_loss(q1, target)                                    # [11] [DPG-2] (Q₁ − y)²
+        q2_loss = F.mse_loss(q2, target)                                    #      (Q₂ − y)²
         critic_loss = q1_loss + q2_loss
         critic_loss.backward()
         return {
@@ -681,14 +683,14 @@ class Agent(nn.Module):
 
     def actor_gradients(self, batch):
         q = self.critic1(batch.obs, self.actor(batch.obs))
-        actor_loss = -q.mean()                                                 # [13] maximise Q₁
+        actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q₁
         actor_loss.backward(inputs=self.actor_parameters)
         return {"losses/actor_loss": actor_loss.detach()}
 
     def update_targets(self):
-        polyak(self.actor, self.actor_target, self.args.tau)                   # [14] μ′
-        polyak(self.critic1, self.critic1_target, self.args.tau)               # [15] Q′₁
-        polyak(self.critic2, self.critic2_target, self.args.tau)               #      Q′₂
+        polyak(self.actor, self.actor_target, self.args.tau)                # [14] [DPG-4] μ′
+        polyak(self.critic1, self.critic1_target, self.args.tau)            # [15] [DPG-4] Q′₁
+        polyak(self.critic2, self.critic2_target, self.args.tau)            #      Q′₂
     # fmt: on
 
 
@@ -721,6 +723,7 @@ def train(args):
         if args.compile:
             agent.critic_gradients = compiled(agent.critic_gradients)
             agent.actor_gradients = compiled(agent.actor_gradients)
+            agent.update_targets = compiled(agent.update_targets)
         if run.evaluation_pending:
             run.evaluate()
 
@@ -1179,7 +1182,7 @@ def in_words(result):
 
 
 def compiled(method):
-    """The method as one graph: forward and gradients; the optimizer's step must be outside."""
+    """The method as one graph, with the gradients; the optimizer's step must stay outside."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 

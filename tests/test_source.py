@@ -1,83 +1,197 @@
-"""Rules about the text of the scripts: self-contained, of bounded length, siblings that differ by one idea, labels."""
+"""Rules about the text of the scripts: self-contained, plain, siblings that differ by one idea."""
+
 import ast
 import difflib
 import re
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS
-from toys import labels
 
-THIRD_PARTY = {"torch", "gymnasium", "mujoco", "numpy", "tyro", "tensorboard", "tqdm"}
-OWN = {"Args", "batch_steps", "checks", "Agent", "train", "total_loss", "target_q"}  # may differ between the scripts
-FAMILY = {"Actor", "Critic", "mlp", "backward"}  # the same within the on-policy and within the off-policy scripts
-PAIRS = [("ddpg", "td3"), ("a2c", "ppo_continuous"), ("reinforce", "a2c")]
-LABELS = {  # of each script, in the order of its text
-    "reinforce": {"PG": 4}, "a2c": {"PG": 1, "GAE": 3, "AC": 4}, "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3},
-    "ddpg": {"DPG": 4}, "td3": {"": 15, "DPG": 4}}
-SHARED = {"reinforce": "PG", "a2c": "AC", "ppo_continuous": "AC", "ddpg": "", "td3": ""}
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ["reinforce", "a2c", "ppo_continuous", "ddpg", "td3"]
+PLAIN_FILES = [*SCRIPTS, "native_mujoco"]
+
+SECTIONS = [
+    "1  options",
+    "2  environments: the same text in all scripts",
+    "3  memory",
+    "4  networks",
+    "5  the algorithm",
+    "6  training",
+    "7  run folder, checkpoint, evaluation, command line: the same text in all scripts",
+]
+# what may have the same name and another text: each script's own options, networks and algorithm
+OWN = {"AlgorithmArgs", "Args", "check_algorithm_args", "Agent", "train"}
+# besides, what the on-policy and the off-policy scripts share among themselves only
+SHARED_BY_KIND = {"mlp", "Actor", "Critic", "Rollout", "Batch"}
+KIND = {
+    "reinforce": "on-policy",
+    "a2c": "on-policy",
+    "ppo_continuous": "on-policy",
+    "ddpg": "off-policy",
+    "td3": "off-policy",
+}
+# pairs of siblings, and how many lines may differ, formatted: one idea, and nothing else
+DIFFERENCES = [("ddpg", "td3", 68), ("a2c", "ppo_continuous", 63), ("reinforce", "a2c", 127)]
+LABELS = {
+    "reinforce": {"PG": 4},
+    "a2c": {"PG": 1, "GAE": 3, "AC": 4},
+    "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3, "AC": 4},
+    "ddpg": {"": 15, "DPG": 4},
+    "td3": {"": 15, "DPG": 4},
+}
+ABSENT = {  # steps that a sibling's numbering has and this script leaves out
+    "ddpg": {"6", "8"},
+    "ppo_continuous": {"AC-1"},
+}
 
 
-def text(script):
-    return (ROOT / f"{script}.py").read_text()
+def text(name):
+    return (ROOT / f"{name}.py").read_text()
+
+
+def section(script, number):
+    """The text of a section, its heading included."""
+    start = text(script).index(f"# ── {number}  ")
+    end = text(script).find(f"# ── {number + 1}  ")
+    return text(script)[start:] if end < 0 else text(script)[start:end]
 
 
 def definitions(script):
     source = text(script)
-    return {node.name: ast.get_source_segment(source, node) for node in ast.parse(source).body if hasattr(node, "name")}
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = ast.get_source_segment(source, node)
+    return found
 
 
-def test_self_contained_and_short(script):
-    lines = text(script).splitlines()
-    assert len(lines) <= 450 and max(map(len, lines)) <= 120
-    imported = {name.split(".")[0] for node in ast.walk(ast.parse(text(script))) for name in
-                ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
-                 [node.module] if isinstance(node, ast.ImportFrom) else [])}
-    assert imported - set(sys.stdlib_module_names) <= THIRD_PARTY
-    start, end = (next(i for i, line in enumerate(lines) if line.startswith(f"# ── {n}  ")) for n in (4, 5))
-    assert end - start <= 60, "the algorithm must fit one screen"
-
-
-def test_same_name_same_source():
-    everywhere = {}
-    for script in SCRIPTS:
-        for name, source in definitions(script).items():
-            if name not in OWN:
-                key = (name, script in OFF_POLICY) if name in FAMILY else name
-                assert everywhere.setdefault(key, source) == source, f"{name} of {script}.py is not as elsewhere"
-
-
-def test_plumbing_is_the_same_text():
-    assert len({text(script).partition("# ── 6  plumbing")[2] for script in SCRIPTS}) == 1
-
-
-@pytest.mark.parametrize("pair", PAIRS, ids=" to ".join)
-def test_siblings_differ_by_one_idea(pair):
-    left, right = ([line.split() for line in text(script).splitlines()] for script in pair)
-    changed = [line for line in difflib.ndiff([" ".join(x) for x in left], [" ".join(x) for x in right])
-               if line[0] in "+-" and line[2:].strip()]
-    assert len(changed) <= 40, "\n".join(changed)
+def imported_modules(script):
+    modules = set()
+    for node in ast.walk(ast.parse(text(script))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            modules.add(node.module.partition(".")[0])
+    return modules - set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_labels_in_order(script):
-    body = text(script).partition('"""\nimport')[2]
-    found = [(family or "", int(n)) for comment in re.findall(r"#(.*)", body)
-             for family, n in re.findall(r"\[(?:([A-Z]+)-)?(\d+)\]", comment)]
-    for family, count in LABELS[script].items():
-        numbers = [n for f, n in found if f == family]
-        assert numbers == sorted(numbers) and set(numbers) == set(range(1, count + 1)), (family, numbers)
-    numbers = [n for f, n in found if f == SHARED[script]]  # labels of the sibling, on the lines that it has too
-    assert numbers == sorted(numbers) and {family for family, _ in found} <= set(LABELS[script]) | {SHARED[script]}
+def test_a_script_needs_only_the_packages_that_its_header_lists(script):
+    header = text(script).partition("# ///\n")[0]
+    listed = {name.replace("-", "_") for name in re.findall(r'"([\w-]+)', header)}
+    optional = {"native_mujoco", "wandb"}
+    assert imported_modules(script) - optional <= listed
+    requirements = (ROOT / "requirements.txt").read_text()
+    pinned = {name.replace("-", "_") for name in re.findall(r"^([\w-]+)", requirements, re.M)}
+    assert listed == pinned
 
 
-def test_every_label_has_its_test_and_every_such_test_its_label():
-    names = [node.name for path in (ROOT / "tests").glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.FunctionDef)]
-    tested = {match[0].replace("TD3_step_", "").replace("_", "-") for name in names
-              if (match := re.search(r"(?<=^test_)(TD3_step|[A-Z]+)_\d+", name))}
-    assert tested == set().union(*map(labels, SCRIPTS))
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_has_the_seven_sections_in_order(script):
+    headings = re.findall(r"^# ── (.*?) ─+$", text(script), re.M)
+    assert headings == SECTIONS
 
 
-def test_on_policy_and_off_policy_are_all():
-    assert set(ON_POLICY) | set(OFF_POLICY) == set(LABELS)
+@pytest.mark.parametrize("number", [2, 7])
+def test_environments_and_the_run_are_the_same_text_in_all_scripts(number):
+    assert len({section(script, number) for script in SCRIPTS}) == 1
+
+
+def test_what_has_the_same_name_has_the_same_text():
+    first = {}
+    for script in SCRIPTS:
+        for name, source in definitions(script).items():
+            if name in OWN:
+                continue
+            key = (name, KIND[script]) if name in SHARED_BY_KIND else name
+            if name == "Batch" or (script, name) == ("reinforce", "Rollout"):
+                continue  # what an update needs differs; REINFORCE collects whole episodes
+            if (script, name) == ("reinforce", "Actor"):
+                continue  # it has no entropy: see the next test
+            assert first.setdefault(key, source) == source, f"{name} of {script}.py"
+
+
+def test_the_actor_of_reinforce_is_that_of_a2c_without_the_entropy():
+    of_a2c = definitions("a2c")["Actor"]
+    entropy = of_a2c[of_a2c.index("    def entropy") :]
+    assert definitions("reinforce")["Actor"] == of_a2c.replace(entropy, "").rstrip()
+
+
+@pytest.mark.parametrize("left, right, most", DIFFERENCES)
+def test_siblings_differ_by_one_idea(left, right, most):
+    lines = [text(script).splitlines() for script in (left, right)]
+    changed = [
+        line for line in difflib.unified_diff(*lines, n=0) if re.match(r"[+-](?![+-])", line)
+    ]
+    assert len(changed) <= most, "\n".join(changed)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_code_carries_the_labels_of_its_derivation(script):
+    code = text(script).partition('"""\n\nimport')[2]
+    comments = " ".join(re.findall("#(.*)", code))
+    found = set(re.findall(r"\[((?:[A-Z]+-)?\d+)\]", comments))
+    expected = set()
+    for kind, count in LABELS[script].items():
+        expected |= {f"{kind}-{n}" if kind else str(n) for n in range(1, count + 1)}
+    assert found == expected - ABSENT.get(script, set())
+
+
+def findings(source):
+    """Places where Python says too much in one breath, as (line, what)."""
+    tree = ast.parse(source)
+    for number, line in enumerate(source.splitlines(), start=1):
+        if len(line) > 100:
+            yield number, "a line of more than 100 columns"
+    inside_while = {node.test for node in ast.walk(tree) if isinstance(node, ast.While)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and not isinstance(
+            node.value, (ast.Call, ast.Constant, ast.Yield, ast.YieldFrom)
+        ):
+            yield node.lineno, "an expression as a statement"
+        if isinstance(node, ast.NamedExpr) and node not in inside_while:
+            yield node.lineno, "an assignment inside an expression"
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+            if isinstance(node.targets[0], ast.Tuple):
+                yield node.lineno, "several assignments on one line"
+        if isinstance(node, ast.IfExp):
+            inner = [each for each in ast.walk(node) if isinstance(each, ast.IfExp)]
+            if len(inner) > 1:
+                yield node.lineno, "a conditional expression in a conditional expression"
+        if isinstance(node, ast.Lambda) and isinstance(node.body, (ast.BoolOp, ast.IfExp)):
+            yield node.lineno, "a decision in a lambda"
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            lines = [statement.lineno for statement in body]
+            if len(set(lines)) < len(lines):
+                yield lines[0], "several statements on one line"
+
+
+@pytest.mark.parametrize("name", PLAIN_FILES)
+def test_the_text_is_plain(name):
+    assert not list(findings(text(name)))
+
+
+@pytest.mark.parametrize(
+    "golf",
+    [
+        "ready or wait()",
+        "x = (n := 3) + 1",
+        "a, b = f(x), g(y)",
+        "x = 1 if a else 2 if b else 3",
+        "key = lambda x: x.a or x.b()",
+        "a = 1; b = 2",
+        "[print(x) for x in y]",
+        "x = " + "1 + " * 30 + "1",
+    ],
+)
+def test_what_is_not_plain_is_found(golf):
+    assert list(findings(golf))
+
+
+@pytest.mark.parametrize("name", PLAIN_FILES)
+def test_only_labelled_math_is_formatted_by_hand(name):
+    for block in re.findall(r"# fmt: off\n(.*?)# fmt: on", text(name), re.S):
+        assert re.search(r"# \[[A-Z0-9-]+\]", block), block
