@@ -27,6 +27,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import platform
 import random
 import re
@@ -212,6 +213,8 @@ class Task(gym.Wrapper):
                 f"not {result!r}"
             )
         obs, reward, terminated, truncated, info = result
+        if not isinstance(info, dict):
+            raise TypeError(f"the task's info must be a dict, not {info!r}")
         reward = to_number("reward", reward)
         terminated = bool(to_number("terminated", terminated))
         truncated = bool(to_number("truncated", truncated))
@@ -290,9 +293,8 @@ def print_mujoco_warning(text):
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-mujoco.set_mju_user_warning(
-    print_mujoco_warning
-)  # else MuJoCo writes a file into the user's folder
+# without this MuJoCo writes its warnings to a file in the user's folder
+mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
 def scale_action(action, space):
@@ -766,6 +768,7 @@ RESUME_MAY_CHANGE = {  # options that a resumed run may have other values of
     "track",
 }
 EVALUATE_MAY_CHANGE = {
+    "best",
     "env_kwargs",
     "max_episode_steps",
     "seed",
@@ -833,28 +836,24 @@ class Run:
         self.envs = envs
         self.agent = agent
         self.parts = {"envs": envs, "agent": agent, **parts}
-        if self.args.resume:
+        if self.args.resume and (self.args.resume / "checkpoint.pt").exists():
             self.folder = self.args.resume
             self.check_script()
+            self.restore()
         else:
-            self.folder = make_folder(self.args)
-            shutil.copy(SCRIPT, self.folder)
-        write_config(self.args, self.folder)
-        command = command_to("--resume", self.folder)
-        say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
-        say(f"stop with Ctrl-C (a second one does not wait for saving), resume with: {command}")
-
-        self.checkpoint_path = self.folder / "checkpoint.pt"
-        is_new = not self.checkpoint_path.exists()  # or it ended before its first checkpoint
-        if is_new:
             if self.args.init_from:
                 initialize(agent, self.args.init_from)
             envs.begin_all()
-        else:
-            self.restore()
+            # a run that ended before its first checkpoint has a folder already
+            self.folder = self.args.resume or make_folder(self.args)
+            shutil.copy(SCRIPT, self.folder)
+        write_config(self.args, self.folder)
         self.open_logs()
-        if is_new:
+        if self.step == 0:
             self.save()
+        say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
+        command = command_to("--resume", self.folder)
+        say(f"stop with Ctrl-C (a second one does not wait for saving), resume with: {command}")
 
     def open_logs(self):
         self.first_step = self.step
@@ -993,12 +992,12 @@ class Run:
         state["total_timesteps"] = self.args.total_timesteps
         state["evaluations"] = self.evaluations
         state["evaluation_pending"] = self.evaluation_pending
-        state["episodes_size"] = self.episodes.tell()
-        with replacing(self.checkpoint_path) as file:
+        state["episodes_size"] = os.fstat(self.episodes.fileno()).st_size
+        with replacing(self.folder / "checkpoint.pt") as file:
             torch.save(state, file)
 
     def restore(self):
-        state = load_checkpoint(self.checkpoint_path)
+        state = load_checkpoint(self.folder / "checkpoint.pt")
         self.step = state["step"]
         if self.step > self.args.total_timesteps:
             raise UsageError(
@@ -1096,11 +1095,11 @@ def load_checkpoint(path):
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except zipfile.BadZipFile:
-        damaged = "its end"
-    if damaged is not None:
-        raise UsageError(f"{path} is damaged, at {damaged}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise UsageError(f"{path} is damaged, or not of this script: {error}") from None
 
 
 def generators_state():
@@ -1216,7 +1215,8 @@ def initialize(agent, run_dir):
     try:
         agent.load_state_dict(weights)
     except RuntimeError as error:
-        raise UsageError(f"--init-from {run_dir}: its weights do not fit: {error}") from None
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--init-from {run_dir}: its weights do not fit: {reason}") from None
 
 
 def saved_options(args):
@@ -1251,7 +1251,10 @@ def load_args(run_dir):
     path = Path(run_dir) / "config.json"
     if not path.exists():
         raise UsageError(f"{run_dir} holds no run: it has no config.json")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}") from None
     if config["script"] != SCRIPT.name:
         raise UsageError(f"{run_dir} holds a run of {config['script']}, not of {SCRIPT.name}")
     options = config["options"]
@@ -1419,7 +1422,7 @@ def parse_args():
     saved.resume = args.resume
     saved.evaluate = args.evaluate
     args = command_line(saved)
-    may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE | NOT_SAVED
+    may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE
     for name, value in vars(args).items():
         if name not in may_change and value != getattr(saved, name):
             raise UsageError(

@@ -1,48 +1,79 @@
 for (const math of document.querySelectorAll(".arithmatex")) {
-  katex.render(math.textContent.slice(2, -2), math, {displayMode: math.tagName === "DIV", throwOnError: false});
-  const text = math.nextSibling, mark = /^[.,;:!?)]+/.exec(text?.data)?.[0];
-  if (mark) {  // into the unbreakable end of the formula, so that no line begins with a comma
-    math.querySelector(".katex-html").lastChild.append(mark);
-    text.data = text.data.slice(mark.length);
+  const tex = math.textContent.slice(2, -2); // without \( \) or \[ \]
+  katex.render(tex, math, {displayMode: math.tagName === "DIV", throwOnError: false});
+  const after = math.nextSibling;
+  const marks = /^[.,;:!?)]+/.exec(after?.data);
+  if (marks) { // into the unbreakable end of the formula, so that no line begins with a comma
+    math.querySelector(".katex-html").lastChild.append(marks[0]);
+    after.data = after.data.slice(marks[0].length);
   }
 }
 
 const pane = document.querySelector(".reading pre");
-const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-let pinned = null;
+const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+let pinned = null; // the key of what was clicked, or of where the keyboard is
 
-function light(key) {  // what has this key, and nothing else
+// Lights up what has this key, and nothing else.
+function light(key) {
   for (const lit of document.querySelectorAll(".lit")) lit.classList.remove("lit");
   for (const tied of document.querySelectorAll(`[data-key="${key}"]`)) tied.classList.add("lit");
 }
 
-function show(from, key) {  // the other side of what was pointed at; the side where the reader is stays where it is
-  if (from.matches(".equation")) {
-    const line = pane.querySelector(".line.lit"), [top, bottom] = [pane, line].map(e => e?.getBoundingClientRect());
-    if (line) pane.scrollTo({top: pane.scrollTop + bottom.top - top.top - pane.clientHeight / 3, behavior});
-  } else
-    document.querySelector(".equation.lit")?.scrollIntoView({block: "center", behavior});
+// Scrolls the pane so that a line stands a third down.
+function scrollPane(line, behavior) {
+  const distance = line.getBoundingClientRect().top - pane.getBoundingClientRect().top;
+  pane.scrollTo({top: pane.scrollTop + distance - pane.clientHeight / 3, behavior});
 }
 
-function listen(event, act) {
-  document.addEventListener(event, e => act(e.target.closest?.("[data-key]"), e));
+// Shows the other side of what was pointed at. The side where the reader is stays where it is.
+function showOther(from) {
+  const behavior = calm ? "auto" : "smooth";
+  if (from.matches(".equation")) {
+    const line = pane.querySelector(".line.lit");
+    if (line) scrollPane(line, behavior);
+  } else {
+    document.querySelector(".equation.lit")?.scrollIntoView({block: "center", behavior});
+  }
+}
+
+function tied(event) {
+  return event.target.closest?.("[data-key]");
 }
 
 if (pane) {
-  listen("pointerover", (at, e) => {
-    if (e.pointerType !== "mouse") return;
-    light(at?.dataset.key ?? pinned);
-    if (at?.matches(".equation")) show(at, at.dataset.key);
+  const lines = [...pane.querySelectorAll(".line")];
+  const algorithm = lines.find(line => line.textContent.startsWith("# ── 5"));
+  if (algorithm) scrollPane(algorithm, "instant");
+
+  document.addEventListener("pointerover", event => {
+    if (event.pointerType !== "mouse") return;
+    const element = tied(event);
+    light(element ? element.dataset.key : pinned);
+    if (element?.matches(".equation")) showOther(element);
   });
-  listen("focusin", at => {
-    if (!at) return;
-    light(pinned = at.dataset.key);
-    if (at.matches(".equation")) show(at, pinned);
+
+  document.addEventListener("focusin", event => {
+    const element = tied(event);
+    if (!element) return;
+    pinned = element.dataset.key;
+    light(pinned);
+    if (element.matches(".equation")) showOther(element);
   });
-  listen("click", (at, e) => {
-    if (e.target.closest("a[href]:not([href^='#'])")) return;
-    light(pinned = at?.dataset.key ?? null);
-    if (at) show(at, pinned), e.preventDefault();
+
+  document.addEventListener("click", event => {
+    if (event.target.closest("a[href]:not([href^='#'])")) return;
+    const element = tied(event);
+    pinned = element ? element.dataset.key : null;
+    light(pinned);
+    if (element) {
+      showOther(element);
+      event.preventDefault();
+    }
   });
-  document.addEventListener("keydown", e => { if (e.key === "Escape") light(pinned = null); });
+
+  document.addEventListener("keydown", event => {
+    if (event.key !== "Escape") return;
+    pinned = null;
+    light(null);
+  });
 }
