@@ -34,6 +34,7 @@ import shlex
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -59,13 +60,15 @@ except ImportError:
 
 # ── 1  options ───────────────────────────────────────────────────────────────────────────────────
 
+Json = Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")]
+
 
 @dataclass
 class RunArgs:
+    """What all scripts have."""
+
     env_id: str = "HalfCheetah-v5"  # Gymnasium task; my_module:MyTask-v0 for one of your own
-    env_kwargs: Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")] = field(
-        default_factory=dict
-    )  # options of the task, such as '{"forward_reward_weight": 0.5}'
+    env_kwargs: Json = field(default_factory=dict)  # options of the task, '{"frame_skip": 2}'
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
     seed: int = 1  # seed of networks, environments and noise
     total_timesteps: int = 1_000_000  # environment steps, all environments together
@@ -90,6 +93,8 @@ class RunArgs:
 
 @dataclass
 class AlgorithmArgs:
+    """What this algorithm has."""
+
     num_envs: int = 4  # N, environments that step together
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
     gamma: float = 0.99  # γ, discount factor
@@ -1383,7 +1388,8 @@ def command_line(defaults):
         )
 
     default = CommandLine(run=part(RunArgs), algorithm=part(AlgorithmArgs))
-    given = tyro.cli(CommandLine, default=default, description=__doc__)
+    description = textwrap.indent(__doc__, " ")  # else tyro joins its lines
+    given = tyro.cli(CommandLine, default=default, description=description)
     return Args(**vars(given.run), **vars(given.algorithm))
 
 
