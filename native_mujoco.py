@@ -1,56 +1,73 @@
-"""Gymnasium's eleven MuJoCo v5 tasks as vector environments: the same numbers, to the bit, in less time.
+"""Gymnasium's eleven MuJoCo v5 tasks as vector environments: the same numbers in less time.
 
-    envs = gym.make_vec("native_mujoco:HalfCheetah-v5", num_envs=64, vectorization_mode="vector_entry_point")
+    envs = gym.make_vec(
+        "native_mujoco:HalfCheetah-v5", num_envs=64, vectorization_mode="vector_entry_point"
+    )
 
-MuJoCo steps all environments on its own threads (mujoco.batch, MuJoCo ≥ 3.17); observations, rewards and terminations
-are computed for all of them at once. Spaces, options, seeds, resets, the three autoreset modes with `final_obs` and
-`final_info`, masked resets, infos and frames are those of gymnasium.vector.SyncVectorEnv.
+MuJoCo steps all environments on its own threads (mujoco.batch); observations, rewards and
+terminations are computed for all of them at once. Spaces, options, seeds, resets, the three
+autoreset modes, masked resets, infos and frames are those of gymnasium.vector.SyncVectorEnv, to
+the bit.
 
-Options, beside those of the task (`ctrl_cost_weight`, `xml_file`, … as `gym.make` takes them):
-    max_episode_steps   the time limit; the task's own where not given (1000; Reacher 50, Pusher 100)
-    autoreset_mode      "NextStep" (as Gymnasium's), "SameStep", or "Disabled": reset with options={"reset_mask": mask}
-    num_threads         threads of the physics; 0: one a core
-    render_mode         None, "rgb_array", "depth_array" or "rgbd_tuple": `render()` has a frame of each environment,
-                        all taken by one camera
+Options, beside those of the task (ctrl_cost_weight, xml_file and so on, as gym.make takes them):
+    max_episode_steps   the time limit; -1: none; the task's own where not given (1000; Reacher 50,
+                        Pusher 100)
+    autoreset_mode      "NextStep" (as Gymnasium's), "SameStep", or "Disabled": the caller resets,
+                        with options={"reset_mask": mask}
+    num_threads         threads of the physics; 0: one for each core
+    render_mode         None, "rgb_array", "depth_array" or "rgbd_tuple": render() gives a frame of
+                        each environment, all taken by one camera
 
-`state_dict()` is all that the future depends on: load it, in another process too, and the same actions give the same
-numbers. Use an environment from one Python thread only.
+A program that makes its environments one by one, and may have changed them, asks `difference(env)`
+whether this module simulates exactly that, and `vectorize(env, num_envs)` for many of them.
 
-Importing this adds a vector entry point to Gymnasium's specs of the tasks: `make_vec` without a mode then makes these
-environments. `gym.make`, and the modes "sync" and "async", stay as they were.
+Importing this adds a vector entry point to Gymnasium's specs of the tasks: make_vec without a mode
+then makes these environments. gym.make, and the modes "sync" and "async", stay as they were. Use a
+vector environment from one Python thread only.
 """
 
-import functools, inspect, types
+import copy
+import functools
+import inspect
+import types
 
-import gymnasium as gym, mujoco, numpy as np
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.envs.mujoco.ant_v5 import AntEnv
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+from gymnasium.envs.mujoco.humanoid_v5 import HumanoidEnv
+from gymnasium.envs.mujoco.humanoidstandup_v5 import HumanoidStandupEnv
+from gymnasium.envs.mujoco.inverted_double_pendulum_v5 import InvertedDoublePendulumEnv
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
+from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
+from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
+from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
+from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from mujoco.batch import Batch
 
-TASKS = (
-    "Ant",
-    "HalfCheetah",
-    "Hopper",
-    "Humanoid",
-    "HumanoidStandup",
-    "InvertedDoublePendulum",
-    "InvertedPendulum",
-    "Pusher",
-    "Reacher",
-    "Swimmer",
-    "Walker2d",
-)
 RENDER_MODES = (None, "rgb_array", "depth_array", "rgbd_tuple")
 
 
-class NativeMujoco(gym.vector.VectorEnv):
-    """What the tasks share. A task says what it observes (`observe`), earns (`reward`) and tells (`place`).
+# ── what the tasks share ─────────────────────────────────────────────────────────────────────────
 
-    All arrays are [N, …], one row an environment. Derived fields (xpos, …) are one substep behind, as Gymnasium's are.
+
+class NativeMujoco(gym.vector.VectorEnv):
+    """N environments of one task. All arrays are [N, …], one row for each environment.
+
+    A task says what it observes (`observe`), earns (`reward`) and tells (`place`). MuJoCo's derived
+    fields, such as xpos, are one substep behind positions and velocities, as Gymnasium's are.
     """
 
-    derived = ()  # MjData's fields, beside positions and velocities, that the task reads
-    contact_forces = False  # whether it reads cfrc_ext
+    gymnasium_class = None  # the task as Gymnasium has it
+    derived_fields = ()  # of MjData, beside positions and velocities: those that the task reads
+    reads_contact_forces = False  # whether it reads cfrc_ext
 
     def __init__(
         self,
@@ -63,155 +80,163 @@ class NativeMujoco(gym.vector.VectorEnv):
     ):
         if render_mode not in RENDER_MODES:
             raise ValueError(f"render_mode is one of {RENDER_MODES}, not {render_mode!r}")
-        spec = gym.spec(f"{type(self).__name__}-v5")
-        # one environment of Gymnasium's: it knows model, spaces and options, draws the first states, and renders
-        self.env = gym.make(
-            spec, render_mode=render_mode, **{"disable_env_checker": True} | options
-        ).unwrapped
-        defaults = {
-            p.name: p.default for p in inspect.signature(type(self.env)).parameters.values()
-        }
+        if max_episode_steps is None:
+            max_episode_steps = gym.spec(f"{type(self).__name__}-v5").max_episode_steps
+        if max_episode_steps < 1 and max_episode_steps != -1:
+            raise ValueError(
+                f"max_episode_steps is at least 1, or -1 for no limit, not {max_episode_steps}"
+            )
+        if max_episode_steps == -1:
+            max_episode_steps = np.inf
+
+        # one of Gymnasium's own: it knows model and spaces, draws the first states, and renders
+        self.env = self.gymnasium_class(render_mode=render_mode, **options)
+        parameters = inspect.signature(self.gymnasium_class).parameters.values()
+        defaults = {parameter.name: parameter.default for parameter in parameters}
         self.options = types.SimpleNamespace(**defaults | options)
-        self.num_envs, self.render_mode = num_envs, render_mode
-        limit = spec.max_episode_steps if max_episode_steps is None else max_episode_steps
-        if limit < 1 and limit != -1:
-            raise ValueError(f"max_episode_steps is at least 1, or -1 for no limit, not {limit}")
-        self.max_episode_steps = np.inf if limit == -1 else limit
+        self.num_envs = num_envs
+        self.max_episode_steps = max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.render_mode = render_mode
         self.metadata = self.env.metadata | {
             "autoreset_mode": self.autoreset_mode,
-            "render_modes": [*RENDER_MODES[1:]],
+            "render_modes": list(RENDER_MODES[1:]),
         }
-        self.single_observation_space, self.single_action_space = (
-            self.env.observation_space,
-            self.env.action_space,
-        )
-        self.observation_space = gym.vector.utils.batch_space(
-            self.single_observation_space, num_envs
-        )
-        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.single_observation_space = self.env.observation_space
+        self.single_action_space = self.env.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
 
-        self.model, self.dt, self.frame_skip = self.env.model, self.env.dt, self.env.frame_skip
-        self.body = {self.model.body(i).name: i for i in range(self.model.nbody)}
+        self.model = self.env.model
+        self.body_id = {self.model.body(i).name: i for i in range(self.model.nbody)}
         self.batch = Batch(
-            self.model, num_envs, num_threads, persistent=self.contact_forces or bool(render_mode)
+            self.model,
+            num_envs,
+            num_threads,
+            persistent=self.reads_contact_forces or render_mode is not None,
         )
-        for field in ("qpos", "qvel", "ctrl", *self.derived):
+        # live arrays: MuJoCo writes to them at each step, and reads the state from them
+        for field in ("qpos", "qvel", "ctrl", *self.derived_fields):
             setattr(self, field, self.batch.bind(field))
         self.cfrc_ext = np.zeros((num_envs, *self.env.data.cfrc_ext.shape))
-        self.generators, self.np_random_seeds = map(
-            list, zip(*(seeding.np_random() for _ in range(num_envs)))
-        )
-        self.began, self.ended, self.steps = (
-            False,
-            np.zeros(num_envs, bool),
-            np.zeros(num_envs, int),
-        )
-        self.obs, self.position = np.zeros(self.observation_space.shape), self.track()
+
+        self.generators = []
+        self.generator_seeds = []
+        for _ in range(num_envs):
+            generator, seed = seeding.np_random()
+            self.generators.append(generator)
+            self.generator_seeds.append(seed)
+        self.was_reset = False
+        self.steps = np.zeros(num_envs, dtype=int)  # of the episode under way
+        self.ended = np.zeros(num_envs, dtype=bool)  # episodes with nothing begun since
+        self.obs = np.zeros(self.observation_space.shape)
 
     def reset(self, *, seed=None, options=None):
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
-        if not (
-            isinstance(mask, np.ndarray)
-            and mask.dtype == bool
-            and mask.shape == (self.num_envs,)
-            and mask.any()
-        ):
-            raise ValueError(
-                f"options['reset_mask']: needs {self.num_envs} NumPy booleans, one of them True: {mask}"
-            )
-        if not (self.began or mask.all()):
+        """Begins an episode in each environment, or only where options["reset_mask"], [N] bool.
+
+        `seed` is None, one for each environment, or the first of N in a row. Returns the
+        observations [N, O] of all environments, and infos.
+        """
+        mask = np.ones(self.num_envs, dtype=bool)
+        if options is not None and "reset_mask" in options:
+            mask = options["reset_mask"]
+            self.check_mask(mask)
+        if not self.was_reset and not mask.all():
             raise gym.error.ResetNeeded("the first reset is of all environments")
-        seeds = [None] * self.num_envs if seed is None else seed
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seeds
-        if len(seeds) != self.num_envs:
+        if seed is None:
+            seed = [None] * self.num_envs
+        elif isinstance(seed, int):
+            seed = [seed + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
             raise ValueError(
-                f"seed: needs one for each of the {self.num_envs} environments, not {len(seeds)}"
+                f"seed: needs one for each of the {self.num_envs} environments, not {len(seed)}"
             )
         for i in np.flatnonzero(mask):
-            if seeds[i] is not None:
-                self.generators[i], self.np_random_seeds[i] = seeding.np_random(seeds[i])
-        self.began = True
-        self.begin(mask)
+            if seed[i] is not None:
+                self.generators[i], self.generator_seeds[i] = seeding.np_random(seed[i])
+        self.was_reset = True
+        self.begin_episodes(mask)
         return self.obs.copy(), masked(self.place(), mask.copy())
 
+    def check_mask(self, mask):
+        is_mask = isinstance(mask, np.ndarray) and mask.dtype == bool
+        if not is_mask or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask']: needs {self.num_envs} NumPy booleans, one of them True, "
+                f"not {mask}"
+            )
+
     def step(self, actions):
-        actions, new = np.ascontiguousarray(actions), self.ended if self.ended.any() else None
+        """Actions [N, A] → observations [N, O], rewards, terminated, truncated [N], and infos."""
+        # in another order in memory, sums over an action's squares would be rounded differently
+        actions = np.ascontiguousarray(actions)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions: need shape {self.action_space.shape}, not {actions.shape}")
-        if not self.began or new is not None and self.autoreset_mode is AutoresetMode.DISABLED:
+        disabled = self.autoreset_mode is AutoresetMode.DISABLED
+        if not self.was_reset or (disabled and self.ended.any()):
             raise gym.error.ResetNeeded(
                 f"reset before this step, with options={{'reset_mask': mask}}: {self.ended}"
             )
+        self.simulate(actions)
+        self.steps += 1
+        self.obs = self.observe()
+        reward, terminated, info = self.reward(actions)
+        truncated = self.steps >= self.max_episode_steps
+
+        beginning = self.ended  # NextStep: the step after an end is the reset
+        if beginning.any():
+            reward[beginning] = 0
+            terminated[beginning] = False
+            truncated[beginning] = False
+        self.ended = terminated | truncated
+        infos = {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self.ended.any():
+            beginning = self.ended
+            infos = self.final_infos(info, beginning)
+        if beginning.any():
+            self.begin_episodes(beginning)
+            infos |= masked(info, ~beginning)  # a reset gives less than a step
+            info = {}
+        infos |= masked(info | self.place(), np.ones(self.num_envs, dtype=bool))
+        return self.obs.copy(), reward, terminated, truncated, infos
+
+    def simulate(self, actions):
         self.ctrl[:] = actions
-        self.batch.step(nstep=self.frame_skip)
-        if self.contact_forces:  # mj_step leaves them out, and the batch has no call for them
+        self.batch.step(nstep=self.env.frame_skip)
+        if self.reads_contact_forces:  # mj_step leaves them out, and the batch cannot add them
             for i in range(self.num_envs):
                 self.batch.get_data(i, self.env.data)
                 mujoco.mj_rnePostConstraint(self.model, self.env.data)
                 self.cfrc_ext[i] = self.env.data.cfrc_ext
-        self.steps += 1
-        reward, terminated, info = self.reward(actions)
-        terminated, truncated = (
-            np.full(self.num_envs, terminated),
-            self.steps >= self.max_episode_steps,
-        )
-        self.obs, infos = self.observe(), {}
-        if new is not None:  # NextStep: the step after an end is the reset
-            reward[new], terminated[new], truncated[new] = 0, False, False
-        self.ended = terminated | truncated
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and self.ended.any():
-            new, final_obs = self.ended, np.full(self.num_envs, None)
-            for i in np.flatnonzero(new):
-                final_obs[i] = self.obs[i].copy()
-            infos = {
-                "final_obs": final_obs,
-                "final_info": masked(info | self.place(), new),
-                "_final_obs": new,
-                "_final_info": new.copy(),
-            }
-        if new is not None:
-            self.begin(new)
-            infos, info = infos | masked(info, ~new), {}
-        infos |= masked(info | self.place(), np.ones(self.num_envs, bool))
-        return self.obs.copy(), reward, terminated, truncated, infos
 
-    def begin(self, new):
-        """Begins an episode in each environment i where new[i], from a state that Gymnasium's own reset draws."""
-        self.batch.reset(new, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        for i in np.flatnonzero(new):
+    def final_infos(self, info, ended):
+        """The last observations and infos of episodes that end in the step that resets them."""
+        final_obs = np.full(self.num_envs, None)
+        for i in np.flatnonzero(ended):
+            final_obs[i] = self.obs[i].copy()
+        return {
+            "final_obs": final_obs,
+            "final_info": masked(info | self.place(), ended),
+            "_final_obs": ended,
+            "_final_info": ended.copy(),
+        }
+
+    def begin_episodes(self, mask):
+        """Begins an episode where mask [N], from a state that Gymnasium's own reset draws."""
+        self.batch.reset(mask, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        for i in np.flatnonzero(mask):
             self.env.np_random = self.generators[i]
-            self.env.set_state = functools.partial(self.set_state, i)
+            self.env.set_state = functools.partial(self.set_state, i)  # which reset_model calls
             self.env.reset_model()
-        self.batch.forward(new)
-        self.cfrc_ext[new] = self.steps[new] = 0
-        self.ended = self.ended & ~new
-        self.obs[new], self.position[new] = self.observe()[new], self.track()[new]
+        self.batch.forward(mask)
+        self.cfrc_ext[mask] = 0
+        self.steps[mask] = 0
+        self.ended = self.ended & ~mask  # a new array: the old one may be in infos
+        self.obs[mask] = self.observe()[mask]
 
     def set_state(self, i, qpos, qvel):
-        self.qpos[i], self.qvel[i] = qpos, qvel
-
-    def state_dict(self):
-        arrays = {
-            name: getattr(self, name).copy() for name in ("steps", "ended", "obs", "position")
-        }
-        generators = [generator.bit_generator.state for generator in self.generators]
-        return arrays | {
-            "physics": self.batch.state.copy(),
-            "generators": generators,
-            "began": self.began,
-        }
-
-    def load_state_dict(self, state):
-        for name in "steps", "ended", "obs", "position":
-            getattr(self, name)[:] = state[name]
-        for generator, its in zip(self.generators, state["generators"], strict=True):
-            generator.bit_generator.state = its
-        self.batch.state[:], self.began = state["physics"], state["began"]
-        self.batch.forward(
-            np.ones(self.num_envs, bool)
-        )  # for render(); the next step computes all of it anew,
-        self.batch.state[:] = state["physics"]  # from the state as it was
+        self.qpos[i] = qpos
+        self.qvel[i] = qvel
 
     @property
     def np_random(self):
@@ -219,24 +244,30 @@ class NativeMujoco(gym.vector.VectorEnv):
 
     @property
     def np_random_seed(self):
-        return tuple(self.np_random_seeds)
+        return tuple(self.generator_seeds)
 
     def render(self):
+        """A frame of each environment, of the kind that render_mode names."""
         if self.render_mode is None:
             raise gym.error.Error(
                 f"render: make the environments with a render_mode of {RENDER_MODES[1:]}"
             )
-        return tuple(
-            self.batch.get_data(i, self.env.data) and self.env.render()
-            for i in range(self.num_envs)
-        )
+        frames = []
+        for i in range(self.num_envs):
+            self.batch.get_data(i, self.env.data)
+            frames.append(self.env.render())
+        return tuple(frames)
 
     def close_extras(self, **kwargs):
         self.env.close()
 
-    def track(self):
-        """What the forward reward follows, in x or x and y: kept until the next step, which has its velocity."""
-        return self.qpos[:, :1].copy()
+    def observe(self):
+        """Observations [N, O] of the state as it is."""
+        raise NotImplementedError
+
+    def reward(self, actions):
+        """Reward [N] and terminated [N] of the step just made, and its infos [N] by name."""
+        raise NotImplementedError
 
     def place(self):
         """Infos that a reset gives as well as a step."""
@@ -244,91 +275,127 @@ class NativeMujoco(gym.vector.VectorEnv):
 
 
 def masked(info, mask):
-    """Infos of the environments i where mask[i], as VectorEnv has them: a mask beside each, 0 elsewhere."""
+    """Infos of the environments where mask [N], as VectorEnv has them: 0 elsewhere, a mask each."""
+    given = {}
     if mask.all():
-        return info | {f"_{name}": mask for name in info}
-    given = {name: np.zeros_like(value) for name, value in info.items()} if mask.any() else {}
-    for name, value in given.items():
-        value[mask] = info[name][mask]
-    return given | {f"_{name}": mask for name in given}
+        given = dict(info)
+    elif mask.any():
+        for name, value in info.items():
+            given[name] = np.zeros_like(value)
+            given[name][mask] = value[mask]
+    masks = {f"_{name}": mask for name in given}
+    return given | masks
 
 
-def distance(vector):
-    return np.sqrt(np.vecdot(vector, vector))  # np.linalg.norm of each row, to the bit
+def distance(vectors):
+    """Lengths [N] of vectors [N, …], as np.linalg.norm has each of them, to the bit."""
+    return np.sqrt(np.vecdot(vectors, vectors))
 
 
 def sum_of_squares(x):
+    """[N, …] → [N]."""
     return np.square(x).reshape(len(x), -1).sum(-1)
+
+
+# ── the tasks ────────────────────────────────────────────────────────────────────────────────────
 
 
 class Runner(NativeMujoco):
     """Gets on along x: reward is speed and health, less the costs of control and contact."""
 
-    hidden = 1  # leading coordinates that observations leave out
-    healthy = contact_cost = None
+    hidden_positions = 1  # leading coordinates that observations leave out
+    can_fall = False  # whether being healthy is rewarded
+
+    def position(self):
+        """Where the runner is: x [N, 1], or x and y [N, 2]."""
+        return self.qpos[:, :1].copy()
+
+    def simulate(self, actions):
+        before = self.position()
+        super().simulate(actions)
+        self.velocity = (self.position() - before) / self.env.dt
 
     def observe(self):
-        hidden = self.hidden * self.options.exclude_current_positions_from_observation
-        return np.concatenate((self.qpos[:, hidden:], *self.senses()), 1)
+        hidden = 0
+        if self.options.exclude_current_positions_from_observation:
+            hidden = self.hidden_positions
+        return np.concatenate((self.qpos[:, hidden:], *self.senses()), axis=1)
 
     def senses(self):
-        return (self.qvel,)
+        """What is observed beside positions: arrays [N, …]."""
+        return [self.qvel]
 
-    def control_cost(self, action):
-        return self.options.ctrl_cost_weight * sum_of_squares(action)
+    def control_cost(self, actions):
+        return self.options.ctrl_cost_weight * sum_of_squares(actions)
 
-    def reward(self, action):
-        before, self.position = self.position, self.track()
-        velocity = (self.position - before) / self.dt
-        reward = forward = self.options.forward_reward_weight * velocity[:, 0]
-        cost = control = self.control_cost(action)
-        unhealthy, info = False, {"reward_forward": forward, "reward_ctrl": -control}
-        if self.healthy:
+    def contact_cost(self):
+        raise NotImplementedError
+
+    def healthy(self):
+        raise NotImplementedError
+
+    def reward(self, actions):
+        forward = self.options.forward_reward_weight * self.velocity[:, 0]
+        gain = forward
+        cost = self.control_cost(actions)
+        terminated = np.zeros(self.num_envs, dtype=bool)
+        info = {"reward_forward": forward, "reward_ctrl": -cost, "x_velocity": self.velocity[:, 0]}
+        if self.velocity.shape[1] == 2:
+            info["y_velocity"] = self.velocity[:, 1]
+        if self.can_fall:
             healthy = self.healthy()
-            unhealthy = ~healthy & bool(self.options.terminate_when_unhealthy)
             info["reward_survive"] = healthy * self.options.healthy_reward
-            reward = forward + info["reward_survive"]
-        if self.contact_cost:
+            gain = forward + info["reward_survive"]
+            if self.options.terminate_when_unhealthy:
+                terminated = ~healthy
+        if self.reads_contact_forces:
             contact = self.contact_cost()
             info["reward_contact"] = -contact
-            cost = control + contact
-        return reward - cost, unhealthy, info | dict(zip(("x_velocity", "y_velocity"), velocity.T))
-
-    def inside(self, x, name, strictly=True):
-        low, high = getattr(self.options, name)
-        return (low < x) & (x < high) if strictly else (low <= x) & (x <= high)
+            cost = cost + contact
+        return gain - cost, terminated, info
 
     def place(self):
         return {"x_position": self.qpos[:, 0].copy()}
 
 
+def between(x, bounds):
+    low, high = bounds
+    return (low < x) & (x < high)
+
+
 class HalfCheetah(Runner):
-    pass
+    gymnasium_class = HalfCheetahEnv
 
 
 class Walker2d(Runner):
+    gymnasium_class = Walker2dEnv
+    can_fall = True
+
     def senses(self):
-        return (np.clip(self.qvel, -10, 10),)
+        return [np.clip(self.qvel, -10, 10)]
 
     def healthy(self):
-        return self.inside(self.qpos[:, 1], "healthy_z_range") & self.inside(
-            self.qpos[:, 2], "healthy_angle_range"
-        )
+        upright = between(self.qpos[:, 1], self.options.healthy_z_range)
+        return upright & between(self.qpos[:, 2], self.options.healthy_angle_range)
 
     def place(self):
-        return super().place() | {"z_distance_from_origin": self.qpos[:, 1] - self.env.init_qpos[1]}
+        height = self.qpos[:, 1] - self.env.init_qpos[1]
+        return super().place() | {"z_distance_from_origin": height}
 
 
 class Hopper(Walker2d):
+    gymnasium_class = HopperEnv
+
     def healthy(self):
-        state = np.concatenate((self.qpos[:, 2:], self.qvel), 1)
-        return super().healthy() & self.inside(state, "healthy_state_range").all(1)
+        state = np.concatenate((self.qpos[:, 2:], self.qvel), axis=1)
+        return super().healthy() & between(state, self.options.healthy_state_range).all(axis=1)
 
 
 class Swimmer(Runner):
-    hidden = 2
+    gymnasium_class = SwimmerEnv
+    hidden_positions = 2
 
-    def track(self):
+    def position(self):
         return self.qpos[:, :2].copy()
 
     def place(self):
@@ -339,53 +406,59 @@ class Swimmer(Runner):
 
 
 class Ant(Swimmer):
-    derived, contact_forces = ("xpos",), True
+    gymnasium_class = AntEnv
+    derived_fields = ("xpos",)
+    reads_contact_forces = True
+    can_fall = True
 
-    def track(self):
-        return self.xpos[
-            :, self.body.get(self.options.main_body, self.options.main_body), :2
-        ].copy()
+    def position(self):
+        main_body = self.options.main_body  # a name or a number
+        main_body = self.body_id.get(main_body, main_body)
+        return self.xpos[:, main_body, :2].copy()
 
     def clipped_forces(self):
         return np.clip(self.cfrc_ext, *self.options.contact_force_range)
 
     def senses(self):
-        forces = self.clipped_forces()[:, 1:].reshape(self.num_envs, -1)
-        return (self.qvel, forces) if self.options.include_cfrc_ext_in_observation else (self.qvel,)
+        if not self.options.include_cfrc_ext_in_observation:
+            return [self.qvel]
+        forces = self.clipped_forces()[:, 1:]  # without the world's
+        return [self.qvel, forces.reshape(self.num_envs, -1)]
 
     def contact_cost(self):
         return self.options.contact_cost_weight * sum_of_squares(self.clipped_forces())
 
     def healthy(self):
-        finite = np.isfinite(self.qpos).all(1) & np.isfinite(self.qvel).all(1)
-        return finite & self.inside(self.qpos[:, 2], "healthy_z_range", strictly=False)
+        finite = np.isfinite(self.qpos).all(axis=1) & np.isfinite(self.qvel).all(axis=1)
+        low, high = self.options.healthy_z_range  # these bounds are healthy, other tasks' are not
+        z = self.qpos[:, 2]
+        return finite & (low <= z) & (z <= high)
 
 
 class Humanoid(Swimmer):
-    contact_forces = True
-    derived = "xipos", "cinert", "cvel", "qfrc_actuator", "ten_length", "ten_velocity"
+    gymnasium_class = HumanoidEnv
+    derived_fields = ("xipos", "cinert", "cvel", "qfrc_actuator", "ten_length", "ten_velocity")
+    reads_contact_forces = True
+    can_fall = True
 
-    def track(self):
+    def position(self):
+        """The centre of mass, in x and y."""
         mass = self.model.body_mass
         return (np.einsum("b,nbj->nj", mass, self.xipos) / mass.sum())[:, :2]
 
     def senses(self):
-        parts = {
-            "cinert": self.cinert[:, 1:],
-            "cvel": self.cvel[:, 1:],
-            "qfrc_actuator": self.qfrc_actuator[:, 6:],
-            "cfrc_ext": self.cfrc_ext[:, 1:],
-        }
-        return (
-            self.qvel,
-            *(
-                part.reshape(self.num_envs, -1)
-                for name, part in parts.items()
-                if getattr(self.options, f"include_{name}_in_observation")
-            ),
-        )
+        senses = [self.qvel]
+        if self.options.include_cinert_in_observation:
+            senses.append(self.cinert[:, 1:].reshape(self.num_envs, -1))
+        if self.options.include_cvel_in_observation:
+            senses.append(self.cvel[:, 1:].reshape(self.num_envs, -1))
+        if self.options.include_qfrc_actuator_in_observation:
+            senses.append(self.qfrc_actuator[:, 6:])
+        if self.options.include_cfrc_ext_in_observation:
+            senses.append(self.cfrc_ext[:, 1:].reshape(self.num_envs, -1))
+        return senses
 
-    def control_cost(self, action):
+    def control_cost(self, actions):
         return super().control_cost(self.ctrl)
 
     def contact_cost(self):
@@ -393,7 +466,7 @@ class Humanoid(Swimmer):
         return np.clip(cost, *self.options.contact_cost_range)
 
     def healthy(self):
-        return self.inside(self.qpos[:, 2], "healthy_z_range")
+        return between(self.qpos[:, 2], self.options.healthy_z_range)
 
     def place(self):
         return super().place() | {
@@ -403,53 +476,53 @@ class Humanoid(Swimmer):
 
 
 class HumanoidStandup(Humanoid):
-    def reward(self, action):
-        up, control = self.qpos[:, 2] / self.model.opt.timestep, self.control_cost(action)
+    gymnasium_class = HumanoidStandupEnv
+
+    def reward(self, actions):
+        up = self.qpos[:, 2] / self.model.opt.timestep
+        control = self.control_cost(actions)
         impact = self.options.impact_cost_weight * sum_of_squares(self.cfrc_ext)
         impact = np.clip(impact, *self.options.impact_cost_range)
+        terminated = np.zeros(self.num_envs, dtype=bool)
         info = {"reward_linup": up, "reward_quadctrl": -control, "reward_impact": -impact}
-        return up - control - impact + 1, False, info
+        return up - control - impact + 1, terminated, info
 
     def place(self):
-        place = super().place() | {
-            "z_distance_from_origin": self.qpos[:, 2] - self.env.init_qpos[2]
-        }
-        return {name: value for name, value in place.items() if name != "distance_from_origin"}
+        place = super().place()
+        place["z_distance_from_origin"] = self.qpos[:, 2] - self.env.init_qpos[2]
+        del place["distance_from_origin"]
+        return place
 
 
 class InvertedPendulum(NativeMujoco):
-    def observe(self):
-        return np.concatenate((self.qpos, self.qvel), 1)
+    gymnasium_class = InvertedPendulumEnv
 
-    def reward(self, action):
-        terminated = ~np.isfinite(self.observe()).all(1) | (np.abs(self.qpos[:, 1]) > 0.2)
-        return (
-            (~terminated).astype(float),
-            terminated,
-            {"reward_survive": (~terminated).astype(int)},
-        )
+    def observe(self):
+        return np.concatenate((self.qpos, self.qvel), axis=1)
+
+    def reward(self, actions):
+        tilted = np.abs(self.qpos[:, 1]) > 0.2
+        terminated = ~np.isfinite(self.observe()).all(axis=1) | tilted
+        info = {"reward_survive": (~terminated).astype(int)}
+        return (~terminated).astype(float), terminated, info
 
 
 class InvertedDoublePendulum(NativeMujoco):
-    derived = "site_xpos", "qfrc_constraint"
+    gymnasium_class = InvertedDoublePendulumEnv
+    derived_fields = ("site_xpos", "qfrc_constraint")
 
     def observe(self):
-        angle, force = self.qpos[:, 1:], self.qfrc_constraint[:, :1]
-        return np.concatenate(
-            (
-                self.qpos[:, :1],
-                np.sin(angle),
-                np.cos(angle),
-                np.clip(self.qvel, -10, 10),
-                np.clip(force, -10, 10),
-            ),
-            1,
-        )
+        position = self.qpos[:, :1]
+        angle = self.qpos[:, 1:]
+        velocity = np.clip(self.qvel, -10, 10)
+        force = np.clip(self.qfrc_constraint[:, :1], -10, 10)
+        return np.concatenate((position, np.sin(angle), np.cos(angle), velocity, force), axis=1)
 
-    def reward(self, action):
-        (x, _, y), (_, v1, v2) = self.site_xpos[:, 0].T, self.qvel.T
+    def reward(self, actions):
+        x, _, y = self.site_xpos[:, 0].T
+        _, v1, v2 = self.qvel.T
         terminated = y <= 1
-        # float_power: x**2 of a NumPy scalar is the C library's pow, which x * x is not to the last bit
+        # float_power: x**2 of a NumPy scalar is the C library's pow, which x * x is not to the bit
         distance_penalty = 0.01 * np.float_power(x, 2) + np.float_power(y - 2, 2)
         velocity_penalty = 1e-3 * np.float_power(v1, 2) + 5e-3 * np.float_power(v2, 2)
         alive = self.options.healthy_reward * (~terminated).astype(int)
@@ -462,42 +535,262 @@ class InvertedDoublePendulum(NativeMujoco):
 
 
 class Reacher(NativeMujoco):
-    derived = ("xpos",)
+    gymnasium_class = ReacherEnv
+    derived_fields = ("xpos",)
 
-    def between(self, a, b):
-        return self.xpos[:, self.body[a]] - self.xpos[:, self.body[b]]
+    def body(self, name):
+        """Positions [N, 3] of a body."""
+        return self.xpos[:, self.body_id[name]]
 
     def observe(self):
         angle = self.qpos[:, :2]
+        target = self.qpos[:, 2:]
+        velocity = self.qvel[:, :2]
+        to_target = self.body("fingertip") - self.body("target")
         return np.concatenate(
-            (
-                np.cos(angle),
-                np.sin(angle),
-                self.qpos[:, 2:],
-                self.qvel[:, :2],
-                self.between("fingertip", "target")[:, :2],
-            ),
-            1,
+            (np.cos(angle), np.sin(angle), target, velocity, to_target[:, :2]), axis=1
         )
 
-    def reward(self, action):
-        far = -distance(self.between("fingertip", "target")) * self.options.reward_dist_weight
-        control = -sum_of_squares(action) * self.options.reward_control_weight
-        return far + control, False, {"reward_dist": far, "reward_ctrl": control}
+    def reward(self, actions):
+        to_target = self.body("fingertip") - self.body("target")
+        reward_dist = -distance(to_target) * self.options.reward_dist_weight
+        reward_ctrl = -sum_of_squares(actions) * self.options.reward_control_weight
+        terminated = np.zeros(self.num_envs, dtype=bool)
+        info = {"reward_dist": reward_dist, "reward_ctrl": reward_ctrl}
+        return reward_dist + reward_ctrl, terminated, info
 
 
 class Pusher(Reacher):
+    gymnasium_class = PusherEnv
+
     def observe(self):
-        bodies = (self.xpos[:, self.body[name]] for name in ("tips_arm", "object", "goal"))
-        return np.concatenate((self.qpos[:, :7], self.qvel[:, :7], *bodies), 1)
+        arm = self.body("tips_arm")
+        return np.concatenate(
+            (self.qpos[:, :7], self.qvel[:, :7], arm, self.body("object"), self.body("goal")),
+            axis=1,
+        )
 
-    def reward(self, action):
-        near = -distance(self.between("object", "tips_arm")) * self.options.reward_near_weight
-        far = -distance(self.between("object", "goal")) * self.options.reward_dist_weight
-        control = -sum_of_squares(action) * self.options.reward_control_weight
-        info = {"reward_dist": far, "reward_ctrl": control, "reward_near": near}
-        return far + control + near, False, info
+    def reward(self, actions):
+        to_object = self.body("object") - self.body("tips_arm")
+        to_goal = self.body("object") - self.body("goal")
+        reward_near = -distance(to_object) * self.options.reward_near_weight
+        reward_dist = -distance(to_goal) * self.options.reward_dist_weight
+        reward_ctrl = -sum_of_squares(actions) * self.options.reward_control_weight
+        terminated = np.zeros(self.num_envs, dtype=bool)
+        info = {
+            "reward_dist": reward_dist,
+            "reward_ctrl": reward_ctrl,
+            "reward_near": reward_near,
+        }
+        return reward_dist + reward_ctrl + reward_near, terminated, info
 
 
+def entry_point(gymnasium_class):
+    """As Gymnasium's specs of its tasks have it."""
+    return f"{gymnasium_class.__module__}:{gymnasium_class.__name__}"
+
+
+TASKS = (
+    Ant,
+    HalfCheetah,
+    Hopper,
+    Humanoid,
+    HumanoidStandup,
+    InvertedDoublePendulum,
+    InvertedPendulum,
+    Pusher,
+    Reacher,
+    Swimmer,
+    Walker2d,
+)
 for task in TASKS:
-    gym.spec(f"{task}-v5").vector_entry_point = f"{__name__}:{task}"
+    spec = gym.spec(f"{task.__name__}-v5")
+    if spec.entry_point == entry_point(task.gymnasium_class):  # and not a user's of the same name
+        spec.vector_entry_point = f"{__name__}:{task.__name__}"
+
+
+# ── in place of a user's environments ────────────────────────────────────────────────────────────
+
+WRAPPERS = (TimeLimit, OrderEnforcing, PassiveEnvChecker)  # those that gym.make adds
+NOT_COMPARED = {
+    "env",  # of a wrapper: what it wraps is compared by itself
+    "spec",  # what the environment to compare with is made from
+    "_cached_spec",  # the same
+    "_np_random",  # an environment's is made by reset(seed), a space's only draws samples
+    "_np_random_seed",  # the same
+}
+
+
+def difference(env):
+    """What sets `env`, a single environment, apart from what this module simulates, in words.
+
+    None where `env` is one of the eleven tasks just as gym.make makes it from `env.spec`: then
+    `vectorize(env, …)` gives the same numbers. Wrappers, other attributes, another model, replaced
+    methods are all found; then some short episodes are played, in `env` too: the caller must not
+    use it any further than to close it.
+    """
+    layers = layers_of(env)
+    if native_class(layers[-1]) is None:
+        kind = type(layers[-1])
+        return f"{kind.__module__}.{kind.__name__} is not one of Gymnasium's MuJoCo v5 tasks"
+    for layer in layers[:-1]:
+        if type(layer) not in WRAPPERS:
+            return f"make_env wraps it in {type(layer).__name__}"
+    if env.spec is None or env.spec.entry_point != entry_point(type(layers[-1])):
+        return "it was not made by gym.make from Gymnasium's own entry point"
+    for layer in layers:
+        name = replaced_method(type(layer))
+        if name is not None:
+            return f"{type(layer).__name__}.{name} was replaced"
+    try:
+        with gym.make(env.spec) as pristine, native_copies(env, 1, 1, "Disabled") as native:
+            return first_difference(env, pristine, native)
+    except Exception as error:  # whatever fails here is the user's to see in their own environment
+        return f"it cannot be compared: {type(error).__name__}: {error}"
+
+
+def vectorize(env, num_envs, num_threads=0, autoreset_mode="Disabled"):
+    """`num_envs` environments like `env`, a single one as gym.make makes it, stepped together.
+
+    They have its options and its time limit. Closes `env`. Raises ValueError where `env` is
+    anything that this module does not simulate: `difference(env)` tells before.
+    """
+    with env:
+        reason = difference(env)
+        if reason is not None:
+            raise ValueError(f"native_mujoco does not simulate this environment: {reason}")
+        return native_copies(env, num_envs, num_threads, autoreset_mode)
+
+
+def native_copies(env, num_envs, num_threads, autoreset_mode):
+    max_episode_steps = env.spec.max_episode_steps
+    if max_episode_steps is None:
+        max_episode_steps = -1
+    return native_class(env.unwrapped)(
+        num_envs,
+        max_episode_steps,
+        autoreset_mode,
+        num_threads,
+        **copy.deepcopy(env.spec.kwargs),
+    )
+
+
+def native_class(env):
+    for task in TASKS:
+        if type(env) is task.gymnasium_class:
+            return task
+    return None
+
+
+def layers_of(env):
+    """Wrappers from the outside in, then what they wrap."""
+    layers = [env]
+    while isinstance(layers[-1], gym.Wrapper):
+        layers.append(layers[-1].env)
+    return layers
+
+
+def replaced_method(kind):
+    """The name of a method of a Gymnasium class that was not written there, or None."""
+    for ancestor in kind.__mro__:
+        if not ancestor.__module__.startswith("gymnasium."):
+            continue  # object and typing.Generic
+        for name, value in vars(ancestor).items():
+            accessors = [value]
+            if isinstance(value, property):
+                accessors = [each for each in (value.fget, value.fset) if each is not None]
+            elif isinstance(value, (classmethod, staticmethod)):
+                accessors = [value.__func__]
+            for function in accessors:
+                if callable(function) and not written_in(ancestor, function):
+                    return name
+    return None
+
+
+def written_in(kind, function):
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == inspect.getfile(kind)
+
+
+def first_difference(env, pristine, native):
+    """In words, after some short episodes in each; None where there is none."""
+    played = play(env)
+    played_pristine = play(pristine)
+    played_native = play(native)
+    layers = layers_of(env)
+    pristine_layers = layers_of(pristine)
+    if [type(layer) for layer in layers] != [type(layer) for layer in pristine_layers]:
+        return f"its wrappers are not those of gym.make: {env}"
+    for layer, pristine_layer in zip(layers, pristine_layers, strict=True):
+        name = changed_attribute(layer, pristine_layer)
+        if name is not None:
+            return f"{type(layer).__name__}.{name} was changed"
+    if not same(played, played_pristine) or numbers(played) != numbers(played_native):
+        return "it does not play as Gymnasium's does"
+    return None
+
+
+def play(env):
+    """All that two short episodes give. A vector environment of one plays the same episodes."""
+    given = []
+    draw = np.random.default_rng(0)
+    for seed in (0, 1):
+        given.append(env.reset(seed=seed))
+        for _ in range(20):
+            action = draw.uniform(env.action_space.low, env.action_space.high)
+            result = env.step(action.astype(env.action_space.dtype))
+            given.append(result)
+            _, _, terminated, truncated, _ = result
+            if terminated or truncated:
+                break
+    return given
+
+
+def numbers(played):
+    """Observations, rewards and flags as bytes, of one environment or a vector of one."""
+    flat = []
+    for *arrays, _ in played:
+        for array in arrays:
+            flat.append(np.ravel(array).astype(np.float64))
+    return np.concatenate(flat).tobytes()
+
+
+def changed_attribute(layer, pristine_layer):
+    """The name of an attribute that differs, is missing or was added; None where there is none."""
+    attributes = vars(layer)
+    expected = vars(pristine_layer)
+    for name in attributes | expected:
+        if name in NOT_COMPARED:
+            continue
+        if name not in attributes or name not in expected:
+            return name
+        if not same(attributes[name], expected[name]):
+            return name
+    return None
+
+
+def same(a, b):
+    """Whether two values are of the same type and the same to the bit, all that is in them too."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (mujoco.MjData, MujocoRenderer)):
+        return True  # a reset makes the one anew; the other only draws
+    if isinstance(a, mujoco.MjModel):
+        return model_bytes(a) == model_bytes(b)
+    if isinstance(a, (float, np.generic, np.ndarray)):
+        a = np.asarray(a)
+        b = np.asarray(b)
+        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, gym.Space):
+        return changed_attribute(a, b) is None
+    return a == b
+
+
+def model_bytes(model):
+    buffer = np.zeros(mujoco.mj_sizeModel(model), dtype=np.uint8)
+    mujoco.mj_saveModel(model, None, buffer)
+    return buffer.tobytes()

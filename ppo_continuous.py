@@ -182,14 +182,18 @@ def make_vector_env(args, num_envs, video_folder=None):
     native_mujoco.py stands in for `make_env` only where that makes a MuJoCo task, unchanged.
     """
     env_fns = [functools.partial(make_task, args)] * num_envs
-    if video_folder is not None:
-        env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
-    elif args.vectorization == "async":
+    if args.vectorization == "async" and video_folder is None:
         env_fns = [functools.partial(make_worker_task, args, os.getpid())] * num_envs
         return gym.vector.AsyncVectorEnv(env_fns, autoreset_mode="Disabled"), "async"
-    elif args.vectorization in ("auto", "native") and why_not_native(args) is None:
-        return native_mujoco.vectorize(make_env(args), num_envs, args.num_threads), "native"
-    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="Disabled"), "sync"
+    backend = "sync"
+    if video_folder is not None:
+        env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
+    elif args.vectorization in ("auto", "native"):
+        reason = why_not_native(args)
+        if reason is None:
+            return native_mujoco.vectorize(make_env(args), num_envs, args.num_threads), "native"
+        backend = f"sync, not native: {reason}"
+    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="Disabled"), backend
 
 
 def why_not_native(args):
@@ -357,7 +361,7 @@ class Environments:
 
     def close(self):
         if self.backend == "async":
-            self.envs.close(terminate=True)
+            self.envs.close(terminate=True)  # also where a worker is in the middle of a step
         else:
             self.envs.close()
 
@@ -1077,8 +1081,9 @@ class Run:
         if self.first_step == self.step:
             more = 2 * self.args.total_timesteps
             say(f"this run is finished; extend it with --total-timesteps {more} or the like")
-        command = command_to("--evaluate", self.folder, "--capture-video")
-        say(f"finished at step {self.step}; watch: {command}")
+        can_render = "rgb_array" in self.envs.envs.metadata.get("render_modes", [])
+        video = ["--capture-video"] if can_render else []
+        say(f"finished at step {self.step}; watch: {command_to('--evaluate', self.folder, *video)}")
 
 
 def say(text, file=None):
@@ -1362,7 +1367,6 @@ def check_task(args):
     """Makes the task once, and looks whether these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
-        gym.spec(args.env_id)
         env = make_env(args)
     except gym.error.Error as error:
         raise UsageError(f"{option}: {error}") from None
