@@ -279,8 +279,8 @@ def make_task(args):
 
 def make_worker_task(args, main_process):
     if os.getpid() != main_process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to handle
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a request to stop is for the main process
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return WorkerTask(make_env(args))
 
 
@@ -330,6 +330,7 @@ class Environments:
         self.purpose = purpose
         self.video_folder = video_folder
         self.global_step = 0
+        self.is_stepping = False  # also where a step was interrupted
         self.open()
         self.action_space = self.envs.single_action_space
         self.obs_size = math.prod(self.envs.single_observation_space.shape)
@@ -351,10 +352,14 @@ class Environments:
         self.envs, self.backend = make_vector_env(self.args, self.num_envs, self.video_folder)
 
     def close(self):
-        if self.backend == "async":
-            self.envs.close(terminate=True)  # also where a worker is in the middle of a step
-        else:
-            self.envs.close()
+        if self.backend == "async" and self.is_stepping:
+            try:
+                self.envs.step_wait(timeout=1)
+            except Exception:
+                for worker in self.envs.processes:
+                    worker.kill()
+                self.envs.close(terminate=True)
+        self.envs.close()
 
     def begin_all(self):
         """Begins an episode in each environment."""
@@ -438,11 +443,14 @@ class Environments:
     @contextlib.contextmanager
     def naming_the_step(self):
         """An error of the task goes on with its traceback, and says when it came."""
+        self.is_stepping = True
         try:
             yield
         except Exception as error:
             error.add_note(f"This error of the task came at {self.place()}.")
+            self.is_stepping = False
             raise
+        self.is_stepping = False
 
     def place(self):
         return f"step {self.global_step} of {self.purpose}"
@@ -468,7 +476,7 @@ class Environments:
         self.episode_length = state["episode_length"].cpu().numpy().copy()
         self.episode_success = state["episode_success"].cpu().numpy().copy()
 
-    def replay(self, stop_requested):
+    def replay(self):
         """Plays the episodes under way again.
 
         All environments must step together, so those whose episode is younger step along before it
@@ -478,9 +486,6 @@ class Environments:
         self.reset(np.ones(self.num_envs, dtype=bool))
         steps_left = len(self.actions)
         for action in self.actions:
-            if stop_requested():
-                self.obs = expected
-                return
             with self.naming_the_step():
                 obs, _, terminated, truncated, _ = self.envs.step(action)
             self.obs = self.tensor(obs)
@@ -796,7 +801,8 @@ class TrainingError(Exception):
 class Run:
     """The folder of a run, its progress, and the wish to stop it.
 
-    Ctrl-C and SIGTERM only ask to stop, so that the run can be saved; a second one quits at once.
+    Ctrl-C and SIGTERM ask the training loop to stop, so that the run can be saved; they interrupt
+    evaluations, which begin anew when the run is resumed. A second one quits at once.
     """
 
     def __init__(self, args):
@@ -808,6 +814,7 @@ class Run:
         self.evaluation_pending = True  # at the beginning, and where a stop cut one short
         self.episodes_size = 0  # bytes of episodes.csv at the checkpoint
         self.stop_signal = None
+        self.is_interruptible = False
         self.old_handlers = {}
         self.to_close = contextlib.ExitStack()
 
@@ -817,18 +824,33 @@ class Run:
                 self.old_handlers[number] = signal.signal(number, self.request_stop)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, where):
         self.to_close.close()
         for number, handler in self.old_handlers.items():
             signal.signal(number, handler)
+        if kind is KeyboardInterrupt and self.stop_signal == signal.SIGTERM:
+            sys.exit(128 + signal.SIGTERM)
 
     def request_stop(self, number, frame):
         self.stop_signal = number
         for each in self.old_handlers:
             signal.signal(each, signal.SIG_DFL)
+        if self.is_interruptible:
+            raise KeyboardInterrupt
 
     def stop_requested(self):
         return self.stop_signal is not None
+
+    @contextlib.contextmanager
+    def interruptible(self):
+        """What runs in this may be interrupted at any point: nothing of it is saved."""
+        if self.stop_requested():
+            raise KeyboardInterrupt
+        self.is_interruptible = True
+        try:
+            yield
+        finally:
+            self.is_interruptible = False
 
     def start(self, envs, agent, **parts):
         """Makes the folder, or restores all parts from the checkpoint of the run that is resumed.
@@ -942,12 +964,16 @@ class Run:
         if one_at_a_time:  # for simulators of which only one instance can run
             self.envs.close()
         video_folder = self.folder / "videos" / f"step-{self.step}"
-        episodes = evaluate(self.agent, self.args, video_folder, self.stop_requested)
-        if episodes is None:
+        try:
+            with self.interruptible():
+                episodes = evaluate(self.agent, self.args, video_folder)
+                if one_at_a_time and self.step < self.args.total_timesteps:
+                    self.envs.open()
+                    self.envs.replay()
+        except KeyboardInterrupt:
+            if not self.stop_requested():
+                raise
             return
-        if one_at_a_time and self.step + 1 <= self.args.total_timesteps:
-            self.envs.open()
-            self.envs.replay(self.stop_requested)
         self.evaluation_pending = False
         result = summary(episodes)
         is_best = result["return_mean"] > max(
@@ -1015,7 +1041,8 @@ class Run:
             part.load_state_dict(state[name])
             if hasattr(part, "load_files"):
                 part.load_files(self.folder)
-        self.envs.replay(self.stop_requested)
+        with self.interruptible():
+            self.envs.replay()
         set_generators_state(state["generators"])
         if state["total_timesteps"] != self.args.total_timesteps:
             say(f"--total-timesteps was {state['total_timesteps']}, is {self.args.total_timesteps}")
@@ -1038,9 +1065,7 @@ class Run:
         self.bar.close()
         if self.stop_requested():
             say(f"saved step {self.step}; resume with: {command_to('--resume', self.folder)}")
-            if self.stop_signal == signal.SIGINT:
-                raise KeyboardInterrupt
-            sys.exit(128 + self.stop_signal)
+            raise KeyboardInterrupt
         if self.first_step == self.step:
             more = 2 * self.args.total_timesteps
             say(f"this run is finished; extend it with --total-timesteps {more} or the like")
@@ -1126,29 +1151,29 @@ def set_generators_state(state):
 
 
 @torch.no_grad()
-def evaluate(agent, args, video_folder, stop_requested=lambda: False):
+def evaluate(agent, args, video_folder):
     """`eval_episodes` episodes of the policy without exploration, from the same starts each time.
 
     Each is of an environment of its own, so that short ones do not count more often. Returns a list
-    of Episode, or None where it was asked to stop. Training's generators are left as they were.
+    of Episode. Leaves training's generators as they were.
     """
-    generators = generators_state()
+    device = next(agent.parameters()).device
     video_folder = video_folder if args.capture_video else None
     episodes = {}
-    device = next(agent.parameters()).device
-    with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
-        envs.begin_all()
-        for _ in range(args.eval_max_steps):
-            if stop_requested():
-                return None
-            envs.step(agent.act(envs.obs, explore=False))
-            for episode in envs.take_finished():
-                episodes.setdefault(episode.env, episode)
-            if len(episodes) == args.eval_episodes:
-                break
-        for i in range(args.eval_episodes):
-            episodes.setdefault(i, envs.episode(i))  # cut short by eval_max_steps
-    set_generators_state(generators)
+    generators = generators_state()
+    try:
+        with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
+            envs.begin_all()
+            for _ in range(args.eval_max_steps):
+                envs.step(agent.act(envs.obs, explore=False))
+                for episode in envs.take_finished():
+                    episodes.setdefault(episode.env, episode)
+                if len(episodes) == args.eval_episodes:
+                    break
+            for i in range(args.eval_episodes):
+                episodes.setdefault(i, envs.episode(i))  # cut short by eval_max_steps
+    finally:
+        set_generators_state(generators)
     if video_folder:
         say(f"video: {video_folder}")
     return list(episodes.values())

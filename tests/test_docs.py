@@ -1,78 +1,132 @@
-"""The pages in docs/ against scripts and tests, and (slow) the built site in a real browser."""
+"""The pages in docs/ and README.md against scripts and tests, and (slow) the site in a browser."""
+
 import ast
 import collections
 import functools
 import html.parser
 import http.server
 import importlib.util
-import io
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
-import tokenize
+from pathlib import Path
 from urllib.parse import urldefrag
 
+import markdown
 import pytest
-from conftest import ROOT, SCRIPTS, load
 
+import a2c
+import ddpg
+import ppo_continuous
+import reinforce
+import td3
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {module.__name__: module for module in (reinforce, a2c, ppo_continuous, ddpg, td3)}
+SCRIPTS = list(MODULES)
+README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LABEL = r"\[((?:[A-Z]+-)?\d+)\]"
-OTHER_OPTIONS = {"--help", "--logdir", "--no-index", "--strict", "--site-dir"}  # help's, TensorBoard's, git's, MkDocs'
 PROGRAMS = {"pip", "python", "pytest", "uv", "git", "tensorboard", "mkdocs"}
+OTHER_OPTIONS = {"--help", "--logdir", "--no-index"}  # of programs that are not ours
+
+each_script = pytest.mark.parametrize("script", SCRIPTS)
+each_page = pytest.mark.parametrize("page", [*PAGES, README], ids=lambda path: path.name)
+
+
+def load_hooks():
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks = load_hooks()
 
 
 def text(page):
     return (ROOT / f"docs/{page}.md").read_text()
 
 
-def lines(script):
-    """{line number: labels in its comment}."""
-    tokens = tokenize.generate_tokens(io.StringIO((ROOT / f"{script}.py").read_text()).readline)
-    labels = {token.start[0]: re.findall(LABEL, token.string) for token in tokens if token.type == tokenize.COMMENT}
-    return {number: found for number, found in labels.items() if found}
+def source(script):
+    return (ROOT / f"{script}.py").read_text()
 
 
-def tags(page):
-    return [tag.split(", ") for tag in re.findall(r"\\tag\{(.*?)\}", page)]
+def tags(page_text):
+    """The labels of each equation of a page."""
+    return [tag.split(", ") for tag in re.findall(r"\\tag\{(.*?)\}", page_text)]
+
+
+def labels_in_comments(script):
+    """The labels of each line of code that has any."""
+    code = source(script).partition('"""\n\nimport')[2]
+    found = [re.findall(LABEL, line.partition("#")[2]) for line in code.splitlines()]
+    return [labels for labels in found if labels]
 
 
 def options(script):
-    source = ast.parse((ROOT / f"{script}.py").read_text())
-    fields = next(node for node in source.body if getattr(node, "name", "") == "Args").body
-    return {f"--{field.target.id.replace('_', '-')}" for field in fields}
+    fields = MODULES[script].Args.__dataclass_fields__
+    return {"--" + name.replace("_", "-") for name in fields}
 
 
-def test_labels_in_docs_are_those_in_code_and_those_in_tests():
-    docs = {label for page in PAGES for tag in tags(page.read_text()) for label in tag}
-    code = {label for script in SCRIPTS for found in lines(script).values() for label in found}
-    names = {node.name for path in (ROOT / "tests").glob("test_*.py") for node in ast.parse(path.read_text()).body
-             if isinstance(node, ast.FunctionDef)}
-    tests = {f"{family}-{number}" if family != "TD3_step" else number for name in names
-             for family, number in re.findall(r"^test_(PG|GAE|AC|PPO|DPG|TD3_step)_(\d+)(?![^_])", name)}
-    assert docs == code
-    assert tests == code
+# the labels
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_each_equation_of_a_page_is_a_line_of_its_script(script):
-    equations, code = tags(text(script)), list(lines(script).values())
-    assert [tag for tag in equations if tag not in code] == []
-    elsewhere = [tag for page in SCRIPTS for tag in tags(text(page))]
-    assert [found for found in code if found not in elsewhere] == []
-    assert len(equations) == len({" ".join(tag) for tag in equations})
+def test_each_label_of_the_derivations_has_its_line_and_its_test():
+    in_docs = {label for page in PAGES for tag in tags(page.read_text()) for label in tag}
+    in_code = {
+        label for script in SCRIPTS for found in labels_in_comments(script) for label in found
+    }
+    tested = set()
+    for path in (ROOT / "tests").glob("test_*.py"):
+        for kind, number in re.findall(r"^def test_([A-Z]+)_(\d+)(?:_|\()", path.read_text(), re.M):
+            tested.add(f"{kind}-{number}")
+        tested |= set(re.findall(r"^def test_TD3_step_(\d+)(?:_|\()", path.read_text(), re.M))
+    assert in_docs == in_code
+    assert tested == in_code
+    assert set(hooks.tests()) == in_code
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+@each_script
+def test_each_equation_of_a_page_is_a_line_of_its_script_and_the_other_way_round(script):
+    equations = tags(text(script))
+    in_code = labels_in_comments(script)
+    anywhere = [tag for page in SCRIPTS for tag in tags(text(page))]
+    assert [tag for tag in equations if tag not in in_code] == []
+    assert [labels for labels in in_code if labels not in anywhere] == []
+    assert len(equations) == len({tuple(tag) for tag in equations})
+
+
+def test_a_step_of_several_lines_is_all_of_them():
+    rows = source("td3").splitlines()
+    found = [
+        rows[number - 1].split("#")[0].strip()
+        for number, labels in hooks.lines("td3")
+        if labels == ["6"]
+    ]
+    assert found == [
+        "noise = args.policy_noise * torch.randn_like(next_action)",
+        "noise = noise.clamp(-args.noise_clip, args.noise_clip)",
+        "next_action = (next_action + noise).clamp(-1, 1)",
+    ]
+
+
+# names, commands, links
+
+
+@each_page
 def test_links_lead_somewhere(page):
-    markdown = pytest.importorskip("markdown")
-
     def anchors(path):
-        headings = re.findall(r' id="(.*?)"', markdown.markdown(path.read_text(), extensions=["toc", "fenced_code"]))
-        return {*headings, *(f"eq-{label}" for tag in tags(path.read_text()) for label in tag)}
+        page_text = path.read_text()
+        as_html = markdown.markdown(page_text, extensions=["toc", "fenced_code"])
+        equations = {f"eq-{label}" for tag in tags(page_text) for label in tag}
+        return equations | set(re.findall(r' id="(.*?)"', as_html))
 
-    for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.S)):
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose):
         path, anchor = urldefrag(link)
         target = page.parent / path if path else page
         if target != ROOT / "docs/tests.md":  # made when the site is built
@@ -80,60 +134,77 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
-def test_code_in_prose_stands_in_a_script():
-    scripts = "".join((ROOT / f"{script}.py").read_text() for script in SCRIPTS)
-    prose = "".join(page.read_text() for page in PAGES if page.stem != "notes")  # the notes quote other code
-    quoted = re.findall("`([^`\n]*=[^`\n]*)`", prose)
-    assert quoted and [quote for quote in quoted if quote not in scripts] == []
+OTHER_NAMES = {"libegl1", "libosmesa6", "my_task", "kill", "9", "export"}  # in README.md
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+@each_page
+def test_what_a_page_quotes_exists(page):
+    if page.stem in ("notes", "robustness"):
+        return  # they quote other code
+    code = "".join(path.read_text() for path in ROOT.glob("*.py"))
+    known = set(re.findall(r"\w+", code + " ".join(logged_names()))) | OTHER_NAMES
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    prose = re.sub(r"^>.*", "", prose, flags=re.M)  # remarks on the learner's notes
+    for quote in re.findall(r"`([^`\n]+)`", prose):
+        is_command = quote.split()[0] in PROGRAMS or quote.startswith("--")
+        if not is_command and not (ROOT / quote).exists():
+            assert set(re.findall(r"\w+", quote.replace("…_", ""))) <= known, quote
+            if "=" in quote and page != README:
+                assert quote in code
+
+
+@each_page
 def test_commands_and_options_are_known(page):
-    known = options(page.stem) if page.stem in SCRIPTS else set.union(*map(options, SCRIPTS))
-    source = page.read_text()
-    assert set(re.findall(r"(?<![\w<!-])--[a-z][a-z-]*", source)) <= known | OTHER_OPTIONS
-    for script in re.findall(r"(?:python|uv run) (\S+\.py)", source):
+    known = set.union(*[options(script) for script in SCRIPTS])
+    if page.stem in SCRIPTS:
+        known = options(page.stem)
+    page_text = page.read_text()
+    assert set(re.findall(r"(?<![\w<!-])--[a-z][a-z-]*", page_text)) <= known | OTHER_OPTIONS
+    for script in re.findall(r"(?:python|uv run) (\S+\.py)", page_text):
         assert (ROOT / script).exists(), script
-    for block in re.findall(r"```bash\n(.*?)```", source, re.S):
+    for block in re.findall(r"```bash\n(.*?)```", page_text, re.S):
         for command in re.split(r"&&|\n", block.strip()):
             assert command.split()[0] in PROGRAMS, command
 
 
-def test_curves_lists_what_is_logged():
-    logged = set()
+# contents
+
+
+def logged_names():
+    names = {f"eval/{name}" for name in td3.summary([td3.Episode(0, 1, 1.0, 1, 1.0)])}
     for script in SCRIPTS:
-        tree = ast.parse((ROOT / f"{script}.py").read_text())
-        logged |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)
-                   and re.fullmatch(r"(charts|eval|losses)/\w+", str(node.value))}
-        logged |= {f"losses/{key.value.removeprefix('losses/')}" for node in ast.walk(tree)
-                   if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
-                   and getattr(node.targets[0], "id", "") == "metrics" for key in node.value.keys}
-    assert set(re.findall(r"^\| `(\w+/\w+)`", text("curves"), re.M)) == logged
+        names |= set(re.findall(r'"((?:charts|losses)/\w+)"', source(script)))
+    return names
+
+
+def test_curves_describes_what_is_logged_and_nothing_else():
+    assert set(re.findall(r"^\| `(\w+/\w+)`", text("curves"), re.M)) == logged_names()
 
 
 def test_figures_are_those_of_the_default_options():
-    ppo, ddpg, page = load("ppo_continuous").Args(), load("ddpg").Args(), text("ppo_continuous")
-    updates, rows = ppo.update_epochs * ppo.num_minibatches, ppo.num_envs * ppo.num_steps
+    ppo = ppo_continuous.Args()
+    page = text("ppo_continuous")
+    updates = ppo.update_epochs * ppo.num_minibatches
+    rows = ppo.num_envs * ppo.num_steps
     assert rf"{ppo.update_epochs} \cdot {ppo.num_minibatches} = {updates}" in page
-    assert rf"{ppo.num_envs} \cdot {ppo.num_steps} = {rows}" in page and f"{rows // ppo.num_minibatches} rows" in page
-    assert f"is small, {ddpg.tau}" in " ".join(text("ddpg").replace(">", "").split())
+    assert rf"{ppo.num_envs} \cdot {ppo.num_steps} = {rows}" in page
+    assert f"{rows // ppo.num_minibatches} rows" in page
+    assert f"is small, {ddpg.Args().tau}" in " ".join(text("ddpg").replace(">", "").split())
 
 
-def test_diff_of_a_ladder_turns_one_script_into_the_other():
-    pytest.importorskip("mkdocs", reason="pip install -r docs/requirements.txt")
-    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-
-    def count(rows):  # how often there is each line, but for its white space
+def test_the_diff_of_a_ladder_turns_one_script_into_the_other():
+    def count(rows):
         return collections.Counter(" ".join(row.split()) for row in rows)
 
-    for left, right in re.findall("<!-- diff (.*) (.*) -->", text("ladders")):
+    pairs = re.findall("<!-- diff (.*) (.*) -->", text("ladders"))
+    assert len(pairs) == 3
+    for left, right in pairs:
         rows = hooks.diff(left, right).splitlines()[1:-1]
-        before, after = (count((ROOT / name).read_text().splitlines()) for name in (left, right))
-        before.subtract(count(row[2:] for row in rows if row.startswith("- ")))
-        before.update(count(row[2:] for row in rows if row.startswith("+ ")))
-        assert +before == after and min(before.values()) == 0
+        result = count((ROOT / left).read_text().splitlines())
+        result.subtract(count(row[2:] for row in rows if row.startswith("- ")))
+        assert min(result.values()) >= 0
+        result.update(count(row[2:] for row in rows if row.startswith("+ ")))
+        assert +result == count((ROOT / right).read_text().splitlines())
 
 
 # the built site
@@ -141,27 +212,47 @@ def test_diff_of_a_ladder_turns_one_script_into_the_other():
 
 class Page(html.parser.HTMLParser):
     """What a page is called by and what it refers to."""
-    def __init__(self, source):
+
+    def __init__(self, page_text):
         super().__init__()
-        self.ids, self.links, self.loads = {""}, set(), set()
-        self.feed(source)
+        self.ids = {""}
+        self.links = set()
+        self.loads = set()
+        self.feed(page_text)
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.ids.add(attributes.get("id"))
-        if tag == "a" and "href" in attributes:
-            self.links.add(attributes["href"])
-        self.loads |= {attributes[name] for name in ("src", "href") if tag != "a" and name in attributes}
+        if tag == "a":
+            self.links.add(attributes.get("href", ""))
+        else:
+            self.loads |= {attributes[name] for name in ("src", "href") if name in attributes}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    pytest.importorskip("mkdocs", reason="pip install -r docs/requirements.txt")
     folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder], cwd=ROOT,
-                          capture_output=True, text=True)
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def test_links_of_the_site(site):
+    pages = {path.name: Page(path.read_text()) for path in site.glob("*.html")}
+    assert len(pages) > len(PAGES)
+    del pages["404.html"]
+    for name, page in pages.items():
+        assert not [url for url in page.loads if re.match(r"(\w+:)?//", url)], name
+        for link in page.links | page.loads:
+            if re.match(r"\w+:", link):
+                continue
+            path, anchor = urldefrag(link)
+            if path in ("", "."):
+                path = name
+            assert (site / path).exists(), (name, link)
+            if path.endswith(".html"):
+                assert anchor in pages[path].ids, (name, link)
 
 
 class Silent(http.server.SimpleHTTPRequestHandler):
@@ -171,23 +262,38 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def browser(site):
-    """A function that opens a page and gives it back with a list of all that went wrong."""
+    """A function that opens a page and returns it with a list of all that went wrong."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
         pytest.skip("needs chromium: apt-get install chromium")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=site))
+    handler = functools.partial(Silent, directory=site)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/"
     with playwright.sync_playwright() as p:
         chrome = p.chromium.launch(executable_path=chromium)
 
-        def open_page(name, **look):
-            page, wrong = chrome.new_page(**{"viewport": {"width": 1440, "height": 900}, **look}), []
-            page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+        def open_page(name, look):
+            page = chrome.new_page(**look)
+            wrong = []
+
+            def on_console(message):
+                if message.type in ("error", "warning"):
+                    wrong.append(message.text)
+
+            def on_request(request):
+                if not request.url.startswith(address):
+                    wrong.append(request.url)
+
+            def on_response(response):
+                if response.status >= 400:
+                    wrong.append(response.url)
+
+            page.on("console", on_console)
             page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on("request", lambda request: request.url.startswith(address) or wrong.append(request.url))
-            page.on("response", lambda response: response.status < 400 or wrong.append(response.url))
+            page.on("request", on_request)
+            page.on("response", on_response)
             page.goto(address + name)
             return page, wrong
 
@@ -196,79 +302,98 @@ def browser(site):
     server.shutdown()
 
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
+WIDE = {"viewport": {"width": 1440, "height": 900}}
+DARK = {**WIDE, "color_scheme": "dark"}
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "has_touch": True,
+    "is_mobile": True,
+    "reduced_motion": "reduce",
+}
 
 
 @pytest.mark.slow
-def test_links_of_the_site(site):
-    pages = {path.relative_to(site).as_posix(): Page(path.read_text()) for path in site.glob("*.html")}
-    assert len(pages) > len(PAGES)
-    for name in pages.keys() - {"404.html"}:
-        assert not [url for url in pages[name].loads if re.match(r"(\w+:)?//", url)], name
-        for link in pages[name].links | pages[name].loads:
-            if not re.match(r"\w+:", link):
-                path, anchor = urldefrag(link)
-                assert (site / (path if path not in ("", ".") else name)).exists(), (name, link)
-                if path.endswith(".html") or not path:
-                    assert anchor in pages[path or name].ids, (name, link)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("look", [{}, {"color_scheme": "dark"}, PHONE], ids=["wide", "dark", "phone"])
+@pytest.mark.parametrize("look", [WIDE, DARK, PHONE], ids=["wide", "dark", "phone"])
 def test_every_page_in_a_browser(browser, site, look):
     for path in site.glob("*.html"):
-        page, wrong = browser(path.name, **look)
+        page, wrong = browser(path.name, look)
         page.wait_for_load_state("networkidle")
         assert not wrong, (path.name, wrong)
-        formulas, rendered, failed = (page.locator(selector).count() for selector in (  # red: what KaTeX does not know
-            ".arithmatex", ".arithmatex > :is(.katex, .katex-display)", ".katex-error, .katex [style*='204, 0, 0']"))
-        assert formulas == rendered and not failed, path.name
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path.name} is too wide"
+        formulas = page.locator(".arithmatex").count()
+        rendered = page.locator(".arithmatex > :is(.katex, .katex-display)").count()
+        unknown = page.locator(".katex-error, .katex [style*='204, 0, 0']").count()  # shown in red
+        assert formulas == rendered and unknown == 0, path.name
+        fits = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert fits, f"{path.name} is too wide"
         page.close()
 
 
-def equations(script):
-    """{labels: numbers of the lines that carry them}."""
+def lines_of_labels(script):
+    """{labels: numbers of their lines}."""
     found = collections.defaultdict(list)
-    for number, labels in lines(script).items():
+    for number, labels in hooks.lines(script):
         found[" ".join(labels)].append(number)
     return found
 
 
 def lit(page):
-    return page.evaluate("[...document.querySelectorAll('.line.lit')].map(line => +line.id.slice(1))")
+    lines = "[...document.querySelectorAll('.line.lit')]"
+    return page.evaluate(f"{lines}.map(line => Number(line.id.slice(1)))")
+
+
+def wait_for_line(page, number):
+    """Until the code shows a line."""
+    page.wait_for_function(
+        """id => {
+            const pane = document.querySelector('.reading pre').getBoundingClientRect()
+            const line = document.querySelector(id).getBoundingClientRect()
+            return line.top >= pane.top && line.bottom <= pane.bottom
+        }""",
+        arg=f"#L{number}",
+    )
+
+
+def wait_for_equation(page, key):
+    page.wait_for_function(
+        """key => {
+            const equation = document.querySelector(`.equation[data-key="${key}"]`)
+            const box = equation.getBoundingClientRect()
+            return box.top >= 0 && box.bottom <= innerHeight
+        }""",
+        arg=key,
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
+@each_script
 def test_reading_page(browser, script):
-    expected, source = equations(script), (ROOT / f"{script}.py").read_text()
-    page, wrong = browser(f"{script}.html")
-    assert page.evaluate("document.querySelector('.reading pre').textContent") == source
-    keys = page.evaluate("[...document.querySelectorAll('.equation')].map(equation => equation.dataset.key)")
-    assert sorted(keys) == sorted(expected)
+    expected = lines_of_labels(script)
+    page, wrong = browser(f"{script}.html", WIDE)
+    assert page.locator(".reading pre").text_content() == source(script)
+    heading = source(script).partition("# ── 5  the algorithm")[0].count("\n") + 1
+    wait_for_line(page, heading)
+    equations = page.locator(".equation").all()
+    assert sorted(each.get_attribute("data-key") for each in equations) == sorted(expected)
     for key, numbers in expected.items():
-        equation, number = page.locator(f'.equation[data-key="{key}"]'), numbers[0]
-        tests = [f"test_{'TD3_step_' if label.isdigit() else ''}{label.replace('-', '_')}" for label in key.split()]
-        assert equation.locator("a[href^='#L']").all_inner_texts() == [f"line {number}" for number in numbers]
+        equation = page.locator(f'.equation[data-key="{key}"]')
+        tests = [hooks.test_name(label) for label in key.split()]
+        line_links = equation.locator("a[href^='#L']").all_inner_texts()
+        assert line_links == [f"line {number}" for number in numbers]
         assert equation.locator("a[href^=tests]").all_inner_texts() == tests
+        # the mouse, on the equation and on each line
         equation.hover()
         assert lit(page) == numbers
-        page.wait_for_function("""line => {
-            const [pane, it] = ['.reading pre', line].map(name => document.querySelector(name).getBoundingClientRect())
-            return it.top >= pane.top && it.bottom <= pane.bottom
-        }""", arg=f"#L{number}")
+        wait_for_line(page, numbers[0])
         page.mouse.move(0, 0)
         assert lit(page) == []
-        for line in numbers:
-            page.locator(f"#L{line}").hover()
-            assert equation.evaluate("e => e.classList.contains('lit')") and lit(page) == numbers
-        page.locator(f"#L{number} a").first.focus()
+        for number in numbers:
+            page.locator(f"#L{number}").hover()
+            assert lit(page) == numbers
+            assert "lit" in equation.get_attribute("class")
+        # the keyboard
+        page.locator(f"#L{numbers[0]} a").first.focus()
         page.keyboard.press("Enter")
-        page.wait_for_function("""key => {
-            const box = document.querySelector(`.equation[data-key="${key}"]`).getBoundingClientRect()
-            return box.top >= 0 && box.bottom <= innerHeight
-        }""", arg=key)
+        wait_for_equation(page, key)
         page.keyboard.press("Escape")
         page.mouse.move(0, 0)
         equation.focus()
@@ -276,21 +401,71 @@ def test_reading_page(browser, script):
         page.keyboard.press("Escape")
         assert lit(page) == []
     page.emulate_media(media="print")
-    assert page.evaluate("(pre => pre.clientHeight >= pre.scrollHeight && pre.clientWidth >= pre.scrollWidth)"
-                         "(document.querySelector('.reading pre'))"), "some of the code is not printed"
+    pane = "document.querySelector('.reading pre')"
+    assert page.evaluate(f"{pane}.clientHeight >= {pane}.scrollHeight"), "code is not printed"
+    assert page.evaluate(f"{pane}.clientWidth >= {pane}.scrollWidth"), "code is not printed"
     assert not wrong
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
+@each_script
 def test_reading_page_on_a_phone(browser, script):
-    page, wrong = browser(f"{script}.html", **PHONE)
-    for key, numbers in equations(script).items():
+    page, wrong = browser(f"{script}.html", PHONE)
+    for key, numbers in lines_of_labels(script).items():
         equation = page.locator(f'.equation[data-key="{key}"]')
         equation.locator(".katex-display").tap()
         assert lit(page) == numbers
         page.locator("h1").first.tap()
         assert lit(page) == []
         page.locator(f"#L{numbers[-1]}").tap()
-        assert equation.evaluate("e => e.classList.contains('lit')")
+        assert "lit" in equation.get_attribute("class")
     assert not wrong
+
+
+# README.md, done as it says
+
+
+@pytest.mark.slow
+def test_a_newcomer_can_do_what_the_readme_says(tmp_path):
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    readme = README.read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
+    commands = re.findall(r"^(python ppo_continuous.* --.*)$", readme, re.M)
+    commands += re.findall(r"\| `(python ppo_continuous[^`]*)` ?[^|]*\|$", readme, re.M)
+    if not shutil.which("c++"):
+        commands = [command for command in commands if "--compile" not in command]
+    (tmp_path / "my_task.py").write_text(next(block for block in blocks if "class Point" in block))
+    for command in commands:
+        done = run([sys.executable, *shlex.split(command)[1:]], tmp_path)
+        if "--capture-video" in command and "cannot render" in done.stderr:
+            continue
+        assert done.returncode == 0, (command, done.stderr)
+    for block in blocks:
+        if "class Point" in block or "def make_env" in block:
+            continue
+        block = block.replace("torch.onnx.export", "# torch.onnx.export")  # needs other packages
+        done = run([sys.executable, "-c", block], tmp_path)
+        assert done.returncode == 0, (block, done.stderr)
+
+
+@pytest.mark.slow
+def test_the_wrapper_of_the_readme_is_obeyed(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    make_env = next(block for block in blocks if block.startswith("def make_env"))
+    script = source("ppo_continuous")
+    node = next(each for each in ast.parse(script).body if getattr(each, "name", "") == "make_env")
+    (tmp_path / "edited.py").write_text(
+        script.replace(ast.get_source_segment(script, node), make_env)
+    )
+    shutil.copy(ROOT / "native_mujoco.py", tmp_path)
+    options = "--env-id InvertedPendulum-v5 --total-timesteps 4096 --run-dir run --eval-episodes 1"
+    done = run([sys.executable, "edited.py", *options.split()], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "environments: 8, sync" in done.stdout
+    state = ppo_continuous.load_checkpoint(tmp_path / "run/checkpoint.pt")
+    assert state["agent"]["actor.net.0.weight"].shape[1] == 3 * 4
+
+
+def run(command, folder):
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
