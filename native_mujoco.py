@@ -26,6 +26,7 @@ then makes these environments. gym.make, and the modes "sync" and "async", stay 
 vector environment from one Python thread only.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -129,7 +130,6 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.was_reset = False
         self.steps = np.zeros(num_envs, dtype=int)  # of the episode under way
         self.ended = np.zeros(num_envs, dtype=bool)  # episodes with nothing begun since
-        self.obs = np.zeros(self.observation_space.shape)
 
     def reset(self, *, seed=None, options=None):
         """Begins an episode in each environment, or only where options["reset_mask"], [N] bool.
@@ -156,7 +156,7 @@ class NativeMujoco(gym.vector.VectorEnv):
                 self.generators[i], self.generator_seeds[i] = seeding.np_random(seed[i])
         self.was_reset = True
         self.begin_episodes(mask)
-        return self.obs.copy(), masked(self.place(), mask.copy())
+        return self.observe(), masked(self.place(), mask.copy())
 
     def check_mask(self, mask):
         is_mask = isinstance(mask, np.ndarray) and mask.dtype == bool
@@ -179,7 +179,7 @@ class NativeMujoco(gym.vector.VectorEnv):
             )
         self.simulate(actions)
         self.steps += 1
-        self.obs = self.observe()
+        obs = self.observe()
         reward, terminated, info = self.reward(actions)
         truncated = self.steps >= self.max_episode_steps
 
@@ -192,13 +192,14 @@ class NativeMujoco(gym.vector.VectorEnv):
         infos = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self.ended.any():
             beginning = self.ended
-            infos = self.final_infos(info, beginning)
+            infos = final_infos(obs, info | self.place(), beginning)
         if beginning.any():
             self.begin_episodes(beginning)
+            obs = self.observe()
             infos |= masked(info, ~beginning)  # a reset gives less than a step
             info = {}
         infos |= masked(info | self.place(), np.ones(self.num_envs, dtype=bool))
-        return self.obs.copy(), reward, terminated, truncated, infos
+        return obs, reward, terminated, truncated, infos
 
     def simulate(self, actions):
         self.ctrl[:] = actions
@@ -208,18 +209,6 @@ class NativeMujoco(gym.vector.VectorEnv):
                 self.batch.get_data(i, self.env.data)
                 mujoco.mj_rnePostConstraint(self.model, self.env.data)
                 self.cfrc_ext[i] = self.env.data.cfrc_ext
-
-    def final_infos(self, info, ended):
-        """The last observations and infos of episodes that end in the step that resets them."""
-        final_obs = np.full(self.num_envs, None)
-        for i in np.flatnonzero(ended):
-            final_obs[i] = self.obs[i].copy()
-        return {
-            "final_obs": final_obs,
-            "final_info": masked(info | self.place(), ended),
-            "_final_obs": ended,
-            "_final_info": ended.copy(),
-        }
 
     def begin_episodes(self, mask):
         """Begins an episode where mask [N], from a state that Gymnasium's own reset draws."""
@@ -232,7 +221,6 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.cfrc_ext[mask] = 0
         self.steps[mask] = 0
         self.ended = self.ended & ~mask  # a new array: the old one may be in infos
-        self.obs[mask] = self.observe()[mask]
 
     def set_state(self, i, qpos, qvel):
         self.qpos[i] = qpos
@@ -262,7 +250,7 @@ class NativeMujoco(gym.vector.VectorEnv):
         self.env.close()
 
     def observe(self):
-        """Observations [N, O] of the state as it is."""
+        """Observations [N, O] of the state as it is, in an array of their own."""
         raise NotImplementedError
 
     def reward(self, actions):
@@ -285,6 +273,19 @@ def masked(info, mask):
             given[name][mask] = value[mask]
     masks = {f"_{name}": mask for name in given}
     return given | masks
+
+
+def final_infos(obs, info, ended):
+    """The last observations and infos of the episodes that ended, as VectorEnv has them."""
+    final_obs = np.full(len(ended), None)
+    for i in np.flatnonzero(ended):
+        final_obs[i] = obs[i].copy()
+    return {
+        "final_obs": final_obs,
+        "final_info": masked(info, ended),
+        "_final_obs": ended,
+        "_final_info": ended.copy(),
+    }
 
 
 def distance(vectors):
@@ -615,9 +616,15 @@ WRAPPERS = (TimeLimit, OrderEnforcing, PassiveEnvChecker)  # those that gym.make
 NOT_COMPARED = {
     "env",  # of a wrapper: what it wraps is compared by itself
     "spec",  # what the environment to compare with is made from
-    "_cached_spec",  # the same
+    "_cached_spec",
     "_np_random",  # an environment's is made by reset(seed), a space's only draws samples
-    "_np_random_seed",  # the same
+    "_np_random_seed",
+    "_elapsed_steps",  # how far an episode has come: reset begins another
+    "_has_reset",
+    "checked_reset",  # what PassiveEnvChecker has looked at already, and need not warn of again
+    "checked_step",
+    "checked_data_reuse",
+    "_previous_data",
 }
 
 
@@ -625,9 +632,9 @@ def difference(env):
     """What sets `env`, a single environment, apart from what this module simulates, in words.
 
     None where `env` is one of the eleven tasks just as gym.make makes it from `env.spec`: then
-    `vectorize(env, …)` gives the same numbers. Wrappers, other attributes, another model, replaced
-    methods are all found; then some short episodes are played, in `env` too: the caller must not
-    use it any further than to close it.
+    `vectorize(env, …)` gives the same numbers from the same seeds. Wrappers, other attributes,
+    another model, replaced methods are all found; then two short episodes are played, in `env` too:
+    the caller must not use it any further than to close it.
     """
     layers = layers_of(env)
     if native_class(layers[-1]) is None:
@@ -643,7 +650,8 @@ def difference(env):
         if name is not None:
             return f"{type(layer).__name__}.{name} was replaced"
     try:
-        with gym.make(env.spec) as pristine, native_copies(env, 1, 1, "Disabled") as native:
+        native = native_copies(env, num_envs=1, num_threads=1, autoreset_mode="Disabled")
+        with contextlib.closing(native), gym.make(env.spec) as pristine:
             return first_difference(env, pristine, native)
     except Exception as error:  # whatever fails here is the user's to see in their own environment
         return f"it cannot be compared: {type(error).__name__}: {error}"
@@ -713,10 +721,7 @@ def written_in(kind, function):
 
 
 def first_difference(env, pristine, native):
-    """In words, after some short episodes in each; None where there is none."""
-    played = play(env)
-    played_pristine = play(pristine)
-    played_native = play(native)
+    """In words; None where there is none. Plays in `env` only if nothing about it was changed."""
     layers = layers_of(env)
     pristine_layers = layers_of(pristine)
     if [type(layer) for layer in layers] != [type(layer) for layer in pristine_layers]:
@@ -725,34 +730,28 @@ def first_difference(env, pristine, native):
         name = changed_attribute(layer, pristine_layer)
         if name is not None:
             return f"{type(layer).__name__}.{name} was changed"
-    if not same(played, played_pristine) or numbers(played) != numbers(played_native):
+    if play(env) != play(native):
         return "it does not play as Gymnasium's does"
     return None
 
 
 def play(env):
-    """All that two short episodes give. A vector environment of one plays the same episodes."""
+    """Observations, rewards and flags of two short episodes, as bytes.
+
+    A vector environment of one plays the same episodes.
+    """
     given = []
     draw = np.random.default_rng(0)
     for seed in (0, 1):
-        given.append(env.reset(seed=seed))
+        obs, _ = env.reset(seed=seed)
+        given.append(obs)
         for _ in range(20):
             action = draw.uniform(env.action_space.low, env.action_space.high)
-            result = env.step(action.astype(env.action_space.dtype))
-            given.append(result)
-            _, _, terminated, truncated, _ = result
+            obs, reward, terminated, truncated, _ = env.step(action.astype(env.action_space.dtype))
+            given += [obs, reward, terminated, truncated]
             if terminated or truncated:
                 break
-    return given
-
-
-def numbers(played):
-    """Observations, rewards and flags as bytes, of one environment or a vector of one."""
-    flat = []
-    for *arrays, _ in played:
-        for array in arrays:
-            flat.append(np.ravel(array).astype(np.float64))
-    return np.concatenate(flat).tobytes()
+    return [np.asarray(each, dtype=np.float64).tobytes() for each in given]
 
 
 def changed_attribute(layer, pristine_layer):

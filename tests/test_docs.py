@@ -6,12 +6,14 @@ import functools
 import html.parser
 import http.server
 import importlib.util
+import io
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
+import tokenize
 from pathlib import Path
 from urllib.parse import urldefrag
 
@@ -134,7 +136,18 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
-OTHER_NAMES = {"libegl1", "libosmesa6", "my_task", "kill", "9", "export"}  # in README.md
+def names(code):
+    """The words of a program, but for those in its comments and in what it says."""
+    found = set()
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.NAME:
+            found.add(token.string)
+        if token.type in (tokenize.NUMBER, tokenize.STRING) and " " not in token.string:
+            found |= set(re.findall(r"\w+", token.string))
+    return found
+
+
+OTHER_NAMES = {"libegl1", "libosmesa6", "my_task", "py", "kill", "9", "export"}  # in README.md
 
 
 @each_page
@@ -142,12 +155,13 @@ def test_what_a_page_quotes_exists(page):
     if page.stem in ("notes", "robustness"):
         return  # they quote other code
     code = "".join(path.read_text() for path in ROOT.glob("*.py"))
-    known = set(re.findall(r"\w+", code + " ".join(logged_names()))) | OTHER_NAMES
+    known = names(code) | names(" ".join(logged_names())) | OTHER_NAMES
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
     prose = re.sub(r"^>.*", "", prose, flags=re.M)  # remarks on the learner's notes
     for quote in re.findall(r"`([^`\n]+)`", prose):
         is_command = quote.split()[0] in PROGRAMS or quote.startswith("--")
-        if not is_command and not (ROOT / quote).exists():
+        is_label = re.fullmatch(LABEL, quote)
+        if not (is_command or is_label or (ROOT / quote).exists()):
             assert set(re.findall(r"\w+", quote.replace("…_", ""))) <= known, quote
             if "=" in quote and page != README:
                 assert quote in code
