@@ -929,9 +929,8 @@ class Run:
     def log(self, metrics):
         seconds = time.perf_counter() - self.start_time
         self.add_scalar("charts/SPS", (self.step - self.first_step) / seconds)
-        for part in self.parts.values():
-            if isinstance(part, torch.optim.Optimizer):
-                self.add_scalar("charts/learning_rate", part.param_groups[0]["lr"])
+        optimizers = [x for x in self.parts.values() if isinstance(x, torch.optim.Optimizer)]
+        self.add_scalar("charts/learning_rate", optimizers[0].param_groups[0]["lr"])
         for name, value in metrics.items():
             self.add_scalar(name, value)
 
@@ -1288,13 +1287,15 @@ def choose_device(name):
 
 
 def prepare(args):
-    """Checks the options, sets up PyTorch, and returns a copy of them for one run."""
+    """Checks the options, sets up PyTorch, seeds, and returns a copy of the options for one run."""
     args = copy.copy(args)
     for mistake in itertools.chain(check_args(args), check_algorithm_args(args)):
         raise UsageError(mistake)
     check_task(args)
     torch.set_num_threads(args.num_threads)
     torch.set_float32_matmul_precision(args.matmul_precision)
+    random.seed(args.seed)
+    np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     return args
 
@@ -1307,6 +1308,8 @@ def check_args(args):
     for name in ("seed", "eval_frequency", "checkpoint_frequency"):
         if getattr(args, name) < 0:
             yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 0"
+    if args.seed >= 2**32:
+        yield f"--seed {args.seed}: must be less than 2**32, as NumPy wants it"
     if args.max_episode_steps is not None and args.max_episode_steps < 1:
         yield f"--max-episode-steps {args.max_episode_steps}: must be at least 1"
     if not isinstance(args.env_kwargs, dict):
@@ -1449,7 +1452,7 @@ def evaluate_run(args):
     agent.to(choose_device(args.device))
     video_folder = args.evaluate / "videos" / f"evaluate-step-{step}"
     result = summary(evaluate(agent, args, video_folder))
-    say(f"policy of step {step}, {args.eval_episodes} episodes: {in_words(result)}")
+    say(f"policy of step {step}, --eval-episodes {args.eval_episodes}: {in_words(result)}")
 
 
 def exit_on_signal(number, frame):

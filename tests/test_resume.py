@@ -1,72 +1,306 @@
-"""A run that is killed and resumed equals one that was never stopped, to the bit."""
-import json
+"""A run that is killed or stopped, at any moment, and resumed equals one that was never stopped, to
+the bit; and what is damaged is named, with nothing lost."""
+
+import os
+import pickle
 import random
 import shutil
 import signal
 import subprocess
 import time
+import zipfile
 
 import pytest
-from conftest import ONE_OF_EACH, SMALL, assert_same_run, command, environment, run
+import torch
+from conftest import (
+    ONE_OF_EACH,
+    SMALL,
+    assert_same_run,
+    checkpoint,
+    command,
+    environment,
+    evaluations,
+    load,
+    run,
+)
 
-TASKS = ["Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum", "InvertedPendulum",
-         "Pusher", "Reacher", "Swimmer", "Walker2d"]
-
-
-def run_and_kill(script, *options, cwd, after, number=signal.SIGKILL, file="config.json"):
-    """Starts a run, sends it a signal `after` seconds from when `file` is there, waits. Returns the exit status."""
-    folder = cwd / options[options.index("--resume" if "--resume" in options else "--run-dir") + 1]
-    process = subprocess.Popen(command(script, *options), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env=environment())
-    while not (folder / file).exists() and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(after)
-    process.send_signal(number)
-    return process.wait()
+EXACT_TASKS = ("HalfCheetah", "Ant", "Humanoid", "Hopper")
 
 
-def check(script, options, tmp_path, kills, seed):
-    start = time.monotonic()
-    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
-    seconds = max(1, 0.7 * (time.monotonic() - start) - 2)  # not the last ones: it may have ended, or be ending
-    moments = random.Random(seed)
+def start(script, *options, cwd, **more):
+    return subprocess.Popen(
+        command(script, *options),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(**more),
+        start_new_session=True,
+    )
+
+
+def wait_for(path, process):
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.005)
+
+
+def processes_of(process):
+    """Those that are left of the session that it began."""
+    found = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+def killed_and_resumed(script, options, folder, kills, moments):
+    """Runs with kills at random moments between the first checkpoint and the end."""
     for kill in range(kills):
-        how = ["--resume", "killed"] if kill else [*options, "--run-dir", "killed"]
-        after = 2 + moments.uniform(0, seconds / 2) if kill else moments.uniform(0, seconds)
-        run_and_kill(script, *how, cwd=tmp_path, after=after)
-    run(script, "--resume", "killed", "--num-threads", 1, cwd=tmp_path)
-    assert json.loads((tmp_path / "killed" / "config.json").read_text())["num_threads"] == 1
+        how = ["--resume", folder] if kill else [*options, "--run-dir", folder]
+        process = start(script, *how, cwd=folder.parent)
+        wait_for(folder / "config.json", process)
+        began = time.monotonic()
+        while time.monotonic() - began < moments.uniform(0, 2.5) and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    run(script, "--resume", folder, cwd=folder.parent)
+
+
+def test_a_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
+    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
+    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
+    killed_and_resumed(script, options, tmp_path / "killed", 2, random.Random(script))
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-@ONE_OF_EACH  # test_faults.py does it with all five on toy tasks
-def test_resume_after_kill(script, tmp_path):
-    check(script, [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"], tmp_path, kills=2, seed=1)
     assert not list((tmp_path / "killed").glob("*.tmp"))
 
 
-@pytest.mark.slow  # test_faults.py does it with toy tasks
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_resume_async_after_a_request_to_stop(script, number, status, tmp_path):
-    options = [*SMALL[script], "--env-id", "InvertedPendulum-v5", "--num-envs", "2", "--vectorization", "async"]
+@pytest.mark.slow
+@pytest.mark.parametrize("vectorization", ["sync", "async", "native"])
+@pytest.mark.parametrize("task", EXACT_TASKS)
+def test_kills_on_mujoco_tasks(script, task, vectorization, tmp_path):
+    """With two kills each, of all five scripts, 120 kills."""
+    options = [*SMALL[script], "--env-id", f"{task}-v5", "--vectorization", vectorization]
     run(script, *options, "--run-dir", "whole", cwd=tmp_path)
-    options += ["--run-dir", "killed"]
-    assert run_and_kill(script, *options, cwd=tmp_path, after=0, number=number, file="checkpoint.pt") == status
-    run(script, "--resume", "killed", "--vectorization", "native", cwd=tmp_path)
+    moments = random.Random(f"{script} {task} {vectorization}")
+    killed_and_resumed(script, options, tmp_path / "killed", 2, moments)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", ["reinforce", "a2c", "ppo_continuous", "td3"])
-def test_resume_compiled(script, tmp_path):
-    check(script, [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2", "--compile"], tmp_path, kills=2, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("num_envs", [1, 4])
-@pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_resume_everywhere(script, task, num_envs, vectorization, tmp_path):
-    options = [*SMALL[script], "--env-id", f"{task}-v5", "--num-envs", str(num_envs), "--vectorization", vectorization]
-    check(script, options, tmp_path, kills=3, seed=num_envs)
     shutil.rmtree(tmp_path)
+
+
+def stop_after(module, monkeypatch, saves):
+    """Lets the process die, as far as the run can see, right after so many checkpoints."""
+    count = 0
+    save = module.Run.save
+
+    def save_and_die(self):
+        nonlocal count
+        save(self)
+        count += 1
+        if count == saves:
+            raise MemoryError("killed")
+
+    monkeypatch.setattr(module.Run, "save", save_and_die)
+
+
+@pytest.mark.parametrize("saves", [1, 3, 5])
+def test_a_run_goes_on_from_each_of_its_checkpoints(script, saves, call, monkeypatch, tmp_path):
+    """What was written after the checkpoint, until the process died, comes again and only once."""
+    module = load(script)
+    options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--num-envs", 2]
+    call(script, *options, "--run-dir", "whole")
+    with monkeypatch.context() as patch:
+        stop_after(module, patch, saves)
+        with pytest.raises(MemoryError):
+            call(script, *options, "--run-dir", "died")
+    with open(tmp_path / "died" / "episodes.csv", "a") as file:
+        file.write("99999,1.0,1\n")
+    call(script, "--resume", "died")
+    assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@ONE_OF_EACH
+def test_a_run_may_be_resumed_with_another_vectorization(script, call, monkeypatch, tmp_path):
+    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
+    call(script, *options, "--vectorization", "async", "--run-dir", "whole")
+    with monkeypatch.context() as patch:
+        stop_after(load(script), patch, 4)
+        with pytest.raises(MemoryError):
+            call(script, *options, "--vectorization", "sync", "--run-dir", "died")
+    call(script, "--resume", "died", "--vectorization", "native")
+    but = ("seconds", "/generators/numpy", "/generators/python")
+    assert_same_run(tmp_path / "whole", tmp_path / "died", but)
+
+
+@ONE_OF_EACH
+def test_an_extended_run_equals_a_long_one(script, call, tmp_path):
+    """Without annealing; the extended one has one evaluation more, where it first ended."""
+    anneal = [] if script in ("ddpg", "td3") else ["--no-anneal-lr"]
+    options = [*SMALL[script], *anneal, "--env-id", "InvertedPendulum-v5"]
+    steps = int(SMALL[script][1])
+    call(script, *options, "--total-timesteps", 2 * steps, "--run-dir", "long")
+    call(script, *options, "--run-dir", "short")
+    said = call(script, "--resume", "short", "--total-timesteps", 2 * steps).out
+    assert f"--total-timesteps was {steps}, is {2 * steps}" in said
+    long = (tmp_path / "long" / "episodes.csv").read_bytes()
+    assert long == (tmp_path / "short" / "episodes.csv").read_bytes()
+    assert evaluations(tmp_path / "long")[-1] == evaluations(tmp_path / "short")[-1]
+
+
+def test_an_extended_run_says_that_the_learning_rate_follows_the_new_length(call):
+    call("a2c", *SMALL["a2c"], "--env-id", "Pendulum-v1", "--run-dir", "run")
+    said = call("a2c", "--resume", "run", "--total-timesteps", 5000).out
+    assert "the learning rate follows the schedule of the new length" in said
+
+
+@ONE_OF_EACH
+def test_a_finished_run_says_so_and_how_to_extend_it(script, call):
+    call(script, *SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run")
+    said = call(script, "--resume", "run").out
+    assert "finished; extend it with --total-timesteps" in said
+
+
+SLOW = ["--env-id", "people_tasks:SlowSteps-v0", "--eval-max-steps", 4, "--eval-episodes", 2]
+SLOW_OPTIONS = {
+    "a2c": [*SLOW, "--num-envs", 2],
+    "td3": [*SLOW, "--learning-starts", 10, "--total-timesteps", 500, "--hidden-sizes", 8],
+}
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("script", ["a2c", "td3"])
+def test_a_request_to_stop_is_granted_within_a_second_and_saves(
+    script, number, status, vectorization, tmp_path
+):
+    """In the middle of training, of an evaluation, of a resume's replay; no process is left."""
+    options = [*SLOW_OPTIONS[script], "--vectorization", vectorization, "--run-dir", "run"]
+    moments = [
+        ("training", options, 1.0),
+        ("replay", ["--resume", "run"], 0.3),
+        ("evaluation", ["--evaluate", "run", "--eval-max-steps", 1000], 0.5),
+    ]
+    for what, how, pause in moments:
+        process = start(script, *how, cwd=tmp_path, ANNOUNCE_STEPS="1")
+        for line in process.stdout:
+            if "steps of the task begin" in line:
+                break
+        if what == "training":
+            wait_for(tmp_path / "run" / "checkpoint.pt", process)
+            time.sleep(2)
+        time.sleep(pause)
+        began = time.monotonic()
+        os.killpg(process.pid, number)
+        said = process.communicate(timeout=30)[0]
+        assert process.returncode == status, said
+        assert time.monotonic() - began < 2, what  # one of ours, and a slow machine's other
+        assert not processes_of(process), what
+        assert "Traceback" not in said, said
+        if what == "training":
+            assert "saved step" in said
+            assert 0 < checkpoint(tmp_path / "run")["step"]
+
+
+def test_a_second_request_quits_at_once(tmp_path):
+    options = [*SLOW_OPTIONS["td3"], "--env-kwargs", '{"pause": 5}', "--run-dir", "run"]
+    process = start("td3", *options, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "checkpoint.pt", process)
+    time.sleep(12)  # in a step of training, which takes five seconds
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=10)
+    assert time.monotonic() - began < 1
+    assert process.returncode == -signal.SIGINT
+
+
+@ONE_OF_EACH
+def test_dying_while_a_checkpoint_is_written_leaves_the_one_before(
+    script, call, monkeypatch, tmp_path
+):
+    module = load(script)
+    options = [*SMALL[script], "--env-id", "Pendulum-v1", "--run-dir"]
+    call(script, *options, "whole")
+    save = torch.save
+    count = 0
+
+    def die(state, file):
+        nonlocal count
+        save(state, file)
+        count += "envs" in state
+        if count == 4:
+            file.truncate(1000)
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.torch, "save", die)
+        with pytest.raises(OSError, match="No space left"):
+            call(script, *options, "died")
+    call(script, "--resume", "died")
+    assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@ONE_OF_EACH
+@pytest.mark.parametrize("damage", ["cut short", "one byte", "empty", "a stranger's code"])
+def test_a_damaged_checkpoint_is_named_and_left_as_it_is(script, damage, call, tmp_path):
+    call(script, *SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    if damage == "cut short":
+        content = content[: len(content) // 2]
+    elif damage == "one byte":
+        with zipfile.ZipFile(path) as archive:
+            largest = max(archive.infolist(), key=lambda part: part.file_size)
+        content[largest.header_offset + largest.file_size // 2 + 200] ^= 1
+    elif damage == "empty":
+        content = bytearray()
+    else:
+        torch.save({"agent": Stranger(str(tmp_path / "owned"))}, path)
+        content = bytearray(path.read_bytes())
+    path.write_bytes(content)
+    before = {each.name: each.read_bytes() for each in (tmp_path / "run").iterdir()}
+    for how in ("--resume", "--evaluate"):
+        said = call(script, how, "run", status=2).err
+        assert "checkpoint.pt is damaged" in said and "Traceback" not in said
+    after = {each.name: each.read_bytes() for each in (tmp_path / "run").iterdir()}
+    assert before == after
+    assert not (tmp_path / "owned").exists()
+
+
+class Stranger:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_stranger_would_have_made_the_file(tmp_path):
+    pickle.loads(pickle.dumps(Stranger(str(tmp_path / "owned")))).close()
+    assert (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("script", ["ddpg", "td3"])
+def test_the_memory_on_disk_is_bounded_and_comes_back(script, call, tmp_path):
+    options = [*SMALL[script], "--env-id", "Pendulum-v1", "--total-timesteps", 3000]
+    call(script, *options, "--learning-starts", 2999, "--run-dir", "run")
+    files = list((tmp_path / "run").glob("replay.*"))
+    row = 4 * (3 + 1 + 1 + 3 + 1 + 1)
+    held = sum(file.stat().st_size - 128 for file in files) / row  # NumPy's header is 128 bytes
+    assert 500 <= held <= 500 + 2 * 150  # --buffer-size, and what is new since two checkpoints
+    module = load(script)
+    memory = module.ReplayBuffer(500, 3, 1, torch.zeros(1))
+    memory.load_state_dict(checkpoint(tmp_path / "run")["memory"])
+    memory.load_files(tmp_path / "run")
+    steps = memory.columns.next_obs[:-1] == memory.columns.obs[1:]
+    ends = (memory.columns.truncated[:-1] == 1) | (torch.arange(499) == 3000 % 500 - 1)
+    assert (steps.all(dim=1) | ends).all()  # row follows row, but where an episode ends
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["a2c", "td3", "ppo_continuous"])
+def test_a_compiled_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
+    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2, "--compile"]
+    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
+    killed_and_resumed(script, options, tmp_path / "killed", 2, random.Random(script))
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")

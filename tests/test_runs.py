@@ -1,96 +1,201 @@
-"""What a user sees: the same seed gives the same run, evaluating changes nothing, one file is enough."""
+"""What a user sees of a run: the same seed gives the same run, evaluating changes nothing, one file
+is enough, the folder holds what it promises."""
+
 import json
 import shutil
 
+import numpy as np
 import pytest
 from conftest import (
-    OFF_POLICY, ONE_OF_EACH, ROOT, SMALL, assert_same_run, checkpoint, evaluations, flatten, load, run)
+    OFF_POLICY,
+    ONE_OF_EACH,
+    ROOT,
+    SMALL,
+    assert_same_run,
+    checkpoint,
+    evaluations,
+    leaves,
+    load,
+    run,
+)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
-@ONE_OF_EACH
-def test_same_seed_same_bytes_and_evaluate_repeats_training(script, tmp_path):
-    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"]
-    run(script, *options, "--run-dir", "first", cwd=tmp_path)
-    run(script, *options, "--run-dir", "second", cwd=tmp_path)
-    run(script, *options, "--seed", "2", "--run-dir", "other", cwd=tmp_path)
+def test_the_same_seed_gives_the_same_run_to_the_bit(script, call, tmp_path):
+    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
+    call(script, *options, "--run-dir", "first")
+    call(script, *options, "--run-dir", "second")
+    call(script, *options, "--seed", 2, "--run-dir", "other")
     assert_same_run(tmp_path / "first", tmp_path / "second")
-    assert (tmp_path / "first" / "episodes.csv").read_text() != (tmp_path / "other" / "episodes.csv").read_text()
-    last = evaluations(tmp_path / "first")[-1]
-    said = run(script, "--evaluate", "first", cwd=tmp_path).stdout
-    assert f"return {last['return_mean']} ± {last['return_std']}, length {last['episode_length_mean']}" in said
+    first = (tmp_path / "first" / "episodes.csv").read_text()
+    assert first != (tmp_path / "other" / "episodes.csv").read_text()
 
 
-@ONE_OF_EACH
-def test_vectorization_changes_no_bit(script, tmp_path):
-    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", "2"]
-    run(script, *options, "--vectorization", "native", "--run-dir", "native", cwd=tmp_path)
-    run(script, *options, "--vectorization", "sync", "--run-dir", "sync", cwd=tmp_path)
-    assert_same_run(tmp_path / "native", tmp_path / "sync")
+def test_sync_async_and_native_give_the_same_run_to_the_bit(script, call, tmp_path):
+    options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
+    for how in ("sync", "async", "native"):
+        said = call(script, *options, "--vectorization", how, "--run-dir", how).out
+        assert f"environments: 2, {how}\n" in said
+    # tasks that draw from `random` and np.random do so in their own process
+    but = ("seconds", "/generators/numpy", "/generators/python")
+    assert_same_run(tmp_path / "sync", tmp_path / "async", but)
+    assert_same_run(tmp_path / "sync", tmp_path / "native", but)
 
 
-@ONE_OF_EACH
-def test_evaluation_leaves_training_untouched(script, tmp_path):
+def test_evaluating_more_often_does_not_change_training_by_a_bit(script, call, tmp_path):
     options = [*SMALL[script], "--env-id", "InvertedPendulum-v5"]
-    run(script, *options, "--run-dir", "often", cwd=tmp_path)
-    options += ["--eval-frequency", "0", "--eval-episodes", "1", "--checkpoint-frequency", "0"]
-    run(script, *options, "--run-dir", "once", cwd=tmp_path)
-    assert (tmp_path / "often" / "episodes.csv").read_bytes() == (tmp_path / "once" / "episodes.csv").read_bytes()
-    assert len(evaluations(tmp_path / "often")) > 1 == len(evaluations(tmp_path / "once"))
-    often, once = (flatten(checkpoint(tmp_path / name)["agent"]) for name in ("often", "once"))
-    assert all((often[name] == once[name]).all() for name in often)
+    call(script, *options, "--run-dir", "often")
+    options += ["--eval-frequency", 0, "--eval-episodes", 3, "--checkpoint-frequency", 0]
+    call(script, *options, "--run-dir", "once")
+    often = tmp_path / "often"
+    once = tmp_path / "once"
+    assert (often / "episodes.csv").read_bytes() == (once / "episodes.csv").read_bytes()
+    assert len(evaluations(often)) > 2 == len(evaluations(once))
+    weights = leaves(checkpoint(once)["agent"])
+    for name, value in leaves(checkpoint(often)["agent"]).items():
+        assert (value == weights[name]).all(), name
 
 
 @ONE_OF_EACH
-def test_one_file_alone(script, tmp_path):
-    """In an empty folder a script trains, resumes, extends, evaluates; the run's folder holds what it promises."""
+def test_evaluate_repeats_the_last_evaluation_of_training(script, call, tmp_path):
+    call(script, *SMALL[script], "--env-id", "Hopper-v5", "--run-dir", "run")
+    last = evaluations(tmp_path / "run")[-1]
+    expected = f"return {float(last['return_mean']):.2f} ± {float(last['return_std']):.2f}"
+    said = call(script, "--evaluate", "run").out
+    assert expected in said and f"step {last['global_step']}" in said
+    other = call(script, "--evaluate", "run", "--seed", 5).out
+    assert expected not in other
+
+
+@ONE_OF_EACH
+def test_best_is_the_policy_of_the_best_evaluation(script, call, tmp_path):
+    call(script, *SMALL[script], "--env-id", "InvertedPendulum-v5", "--run-dir", "run")
+    rows = evaluations(tmp_path / "run")
+    best = max(rows, key=lambda row: float(row["return_mean"]))
+    said = call(script, "--evaluate", "run", "--best").out
+    assert f"policy of step {best['global_step']}," in said
+    assert f"return {float(best['return_mean']):.2f} ±" in said
+
+
+@ONE_OF_EACH
+def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
     shutil.copy(ROOT / f"{script}.py", tmp_path)
     here = tmp_path / f"{script}.py"
     said = run(here, *SMALL[script], "--env-id", "Pendulum-v1", cwd=tmp_path).stdout
-    folder, = (tmp_path / "runs").iterdir()
-    assert f"--resume runs/{folder.name}" in said and folder.name.startswith(f"Pendulum-v1__{script}__1__")
-    files = {"config.json", "evaluations.csv", "episodes.csv", "checkpoint.pt", "checkpoint.previous.pt"}
-    files |= {f"{script}.py"} | ({"replay"} if script in OFF_POLICY else set())
-    assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == files
-    assert (folder / "evaluations.csv").read_text().startswith(
-        "global_step,wall_seconds,return_mean,return_std,episode_length_mean\n0,")
-    assert (folder / "episodes.csv").read_text().startswith("global_step,episode_return,episode_length\n")
-    assert json.loads((folder / "config.json").read_text())["env_id"] == "Pendulum-v1"
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"resume with: python {script}.py --resume runs/{folder.name}" in said
+    assert folder.name.startswith(f"Pendulum-v1__{script}__1__")
+    files = {"config.json", "evaluations.csv", "episodes.csv", "checkpoint.pt", "best.pt"}
+    files.add(f"{script}.py")
+    found = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
+    replay = {name for name in found if name.startswith("replay.")}
+    assert found - replay == files
+    assert bool(replay) == (script in OFF_POLICY)
+    header = "global_step,wall_seconds,return_mean,return_std,episode_length_mean\n0,"
+    assert (folder / "evaluations.csv").read_text().startswith(header)
+    header = "global_step,episode_return,episode_length\n"
+    assert (folder / "episodes.csv").read_text().startswith(header)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["options"]["env_id"] == "Pendulum-v1"
+    assert config["options"]["device"] == "auto" and config["device"] == "cpu"
     steps = int(evaluations(folder)[-1]["global_step"])
     run(here, "--resume", folder, "--total-timesteps", 2 * steps, cwd=tmp_path)
     assert int(evaluations(folder)[-1]["global_step"]) == 2 * steps
-    assert "2 episodes: return -" in run(here, "--evaluate", folder, cwd=tmp_path).stdout
+    assert f"policy of step {2 * steps}" in run(here, "--evaluate", folder, cwd=tmp_path).stdout
     assert {path.name for path in tmp_path.iterdir()} == {f"{script}.py", "runs"}
 
 
+@pytest.mark.parametrize("num_envs", [1, 3, 4])
+def test_total_timesteps_counts_the_steps_of_all_environments(script, num_envs, call, tmp_path):
+    options = [*SMALL[script], "--num-envs", num_envs, "--total-timesteps", 1000]
+    if script == "ppo_continuous":
+        options += ["--num-minibatches", 1]
+    call(script, *options, "--env-id", "Pendulum-v1", "--run-dir", "run")
+    state = checkpoint(tmp_path / "run")
+    assert state["step"] == 1000 - 1000 % num_envs
+    if script in OFF_POLICY:
+        assert state["memory"]["total"] == state["step"]
+
+
 @ONE_OF_EACH
-def test_video(script, tmp_path):
-    run(script, *SMALL[script], "--env-id", "audit_env:Audit-v0", "--run-dir", "run", cwd=tmp_path)
-    plain = run(script, "--evaluate", "run", cwd=tmp_path).stdout
-    assert run(script, "--evaluate", "run", "--capture-video", cwd=tmp_path).stdout == plain
-    video, = (tmp_path / "run" / "videos").glob("*.mp4")
+def test_a_video_changes_no_number_and_is_named(script, call, tmp_path):
+    call(script, *SMALL[script], "--env-id", "audit_task:Audit-v0", "--run-dir", "run")
+    plain = call(script, "--evaluate", "run").out
+    filmed = call(script, "--evaluate", "run", "--capture-video").out
+    assert plain.splitlines()[-1] == filmed.splitlines()[-1]
+    (video,) = (tmp_path / "run" / "videos").rglob("*.mp4")
     assert b"ftyp" in video.read_bytes()[:16]
+    assert f"video: {video.parent.relative_to(tmp_path)}" in filmed
 
 
 @ONE_OF_EACH
-def test_track_starts_wandb(script, tmp_path):
-    """With a stand-in for the package, that writes down what it is called with."""
-    (tmp_path / "wandb.py").write_text("import json\ndef init(**kw): json.dump(kw, open('said', 'w'), default=str)\n")
-    shutil.copy(ROOT / f"{script}.py", tmp_path)
-    options = ["--env-id", "Pendulum-v1", "--run-dir", "run", "--track", "--wandb-project-name", "mine"]
-    run(tmp_path / f"{script}.py", *SMALL[script], *options, cwd=tmp_path)
+def test_track_begins_a_run_of_wandb(script, call, monkeypatch, tmp_path):
+    """With a stand-in for the package that writes down what it is called with."""
+    stand_in = "import json\n\n"
+    stand_in += "def init(**options):\n    json.dump(options, open('said', 'w'), default=str)\n\n"
+    stand_in += "def finish():\n    pass\n"
+    (tmp_path / "wandb.py").write_text(stand_in)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--env-id", "Pendulum-v1", "--run-dir", "run", "--track"]
+    call(script, *SMALL[script], *options, "--wandb-project-name", "mine")
     said = json.loads((tmp_path / "said").read_text())
     assert said["project"] == "mine" and said["id"] == "run" and said["sync_tensorboard"] is True
     assert said["config"]["env_id"] == "Pendulum-v1"
 
 
-@pytest.mark.parametrize("num_envs", [1, 4])
-def test_num_envs_does_not_change_the_number_of_steps(script, num_envs, tmp_path):
-    run(script, *SMALL[script], "--env-id", "Pendulum-v1", "--num-envs", num_envs, "--run-dir", "run", cwd=tmp_path)
-    total = int(SMALL[script][SMALL[script].index("--total-timesteps") + 1])
-    assert int(evaluations(tmp_path / "run")[-1]["global_step"]) == total
+KNOWN_CHARTS = {  # names that people know from CleanRL
+    "a2c": {"policy_loss", "value_loss", "entropy", "explained_variance"},
+    "ppo_continuous": {
+        *("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "explained_variance"),
+    },
+    "reinforce": {"policy_loss", "baseline"},
+    "ddpg": {"actor_loss", "qf1_loss", "qf1_values"},
+    "td3": {"actor_loss", "qf_loss", "qf1_loss", "qf2_loss", "qf1_values", "qf2_values"},
+}
 
 
-def test_a_task_without_version_is_the_newest_and_named_so(script, monkeypatch):
-    monkeypatch.setattr("sys.argv", [script, "--env-id", "Pendulum", "--total-timesteps", "20000"])
-    args = load(script).parse_args()
-    assert args.env_id == "Pendulum-v1" and args.run_dir.name.startswith("Pendulum-v1__")
+def test_tensorboard_has_the_charts_and_each_point_once(script, call, tmp_path):
+    options = [*SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run"]
+    call(script, *options)
+    steps = int(SMALL[script][1])
+    call(script, "--resume", "run", "--total-timesteps", 2 * steps)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0, "tensors": 0})
+    events.Reload()
+    charts = set(events.Tags()["scalars"])
+    expected = {f"losses/{name}" for name in KNOWN_CHARTS[script]}
+    expected |= {f"charts/{name}" for name in ("SPS", "learning_rate", "episodic_return")}
+    expected |= {"eval/return_mean", "eval/return_std", "eval/episode_length_mean"}
+    assert expected <= charts
+    assert "hyperparameters/text_summary" in events.Tags()["tensors"]
+    for chart in charts - {"charts/episodic_return", "charts/episodic_length"}:
+        points = [event.step for event in events.Scalars(chart)]
+        assert len(points) == len(set(points)), chart
+    returns = {event.value for event in events.Scalars("eval/return_mean")}
+    table = {float(row["return_mean"]) for row in evaluations(tmp_path / "run")}
+    np.testing.assert_allclose(sorted(returns), sorted(table), rtol=1e-6)
+
+
+def test_without_a_terminal_progress_comes_as_lines(script, call):
+    said = call(script, *SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run").out
+    steps = int(SMALL[script][1])
+    assert f"evaluation at step {steps}: return -" in said
+    assert f"step {steps}, 100%," in said and "left\n" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    "script, steps, at_least",
+    [
+        ("reinforce", 300_000, 500),
+        ("a2c", 150_000, 900),
+        ("ppo_continuous", 100_000, 950),
+        ("ddpg", 20_000, 500),
+        ("td3", 20_000, 500),
+    ],
+)
+def test_each_script_learns_to_balance_a_pendulum(script, steps, at_least, seed, tmp_path):
+    task = ["--env-id", "InvertedPendulum-v5", "--seed", seed, "--total-timesteps", steps]
+    run(script, *task, "--eval-frequency", 0, "--run-dir", "run", cwd=tmp_path)
+    assert float(evaluations(tmp_path / "run")[-1]["return_mean"]) >= at_least
+    assert load(script).load_policy(tmp_path / "run") is not None

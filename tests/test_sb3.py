@@ -2,6 +2,7 @@
 
 Made equal by choice of options: no normalisation of observations and rewards, Adam for A2C, one learning rate. float32;
 tolerance 1e-5 absolute and 1e-4 relative, on parameters that an update moves by more than 1e-3."""
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -22,12 +23,19 @@ class Spaces(gym.Env):  # never stepped
 
 
 def close(ours, theirs):
-    torch.testing.assert_close(torch.as_tensor(ours).float(), torch.as_tensor(theirs).float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.as_tensor(ours).float(), torch.as_tensor(theirs).float(), rtol=1e-4, atol=1e-5
+    )
 
 
 def parameters(*modules):
-    return [p for module in modules for layer in module.modules() if isinstance(layer, torch.nn.Linear)
-            for p in layer.parameters()]
+    return [
+        p
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, torch.nn.Linear)
+        for p in layer.parameters()
+    ]
 
 
 def gradients(optimizer):
@@ -54,11 +62,19 @@ def rollout(module):
     """Episodes that end by termination, truncation and both, the last one at the rollout's end; successors that fit."""
     obs, final = torch.randn(STEPS + 1, ENVS, OBS), torch.randn(STEPS, ENVS, OBS)
     terminated, truncated = torch.zeros(2, STEPS, ENVS)
-    terminated[2, 0] = truncated[4, 1] = terminated[5, 2] = truncated[5, 2] = truncated[7, 0] = terminated[7, 1] = 1
+    terminated[2, 0] = truncated[4, 1] = terminated[5, 2] = truncated[5, 2] = truncated[
+        7, 0
+    ] = terminated[7, 1] = 1
     done = torch.maximum(terminated, truncated)[..., None]
     next_obs = torch.where(done > 0, final, obs[1:])
-    return module.Transition(obs[:-1], torch.randn(STEPS, ENVS, ACTION), torch.randn(STEPS, ENVS), next_obs, terminated,
-                             truncated)
+    return module.Transition(
+        obs[:-1],
+        torch.randn(STEPS, ENVS, ACTION),
+        torch.randn(STEPS, ENVS),
+        next_obs,
+        terminated,
+        truncated,
+    )
 
 
 def fill(model, data):
@@ -71,31 +87,71 @@ def fill(model, data):
             value, log_prob, _ = model.policy.evaluate_actions(data.obs[t], data.action[t])
             timeout = data.truncated[t] * (1 - data.terminated[t])
             reward = data.reward[t] + model.gamma * timeout * last[t].flatten()
-            model.rollout_buffer.add(data.obs[t].numpy(), data.action[t].numpy(), reward.numpy(), starts.numpy(), value,
-                                     log_prob)
+            model.rollout_buffer.add(
+                data.obs[t].numpy(),
+                data.action[t].numpy(),
+                reward.numpy(),
+                starts.numpy(),
+                value,
+                log_prob,
+            )
             starts = done[t]
         model.rollout_buffer.compute_returns_and_advantage(last[-1], done[-1].numpy())
 
 
 def on_policy(name, theirs, monkeypatch, minibatches=1, epochs=1, norm_adv=False, **extra):
-    module, agent = make(name, ENVS, num_steps=STEPS, gamma=0.9, gae_lambda=0.8, vf_coef=0.7, ent_coef=0.03,
-                         learning_rate=0.01, max_grad_norm=0.5, num_minibatches=minibatches, update_epochs=epochs,
-                         norm_adv=norm_adv, clip_coef=0.1)
+    module, agent = make(
+        name,
+        ENVS,
+        num_steps=STEPS,
+        gamma=0.9,
+        gae_lambda=0.8,
+        vf_coef=0.7,
+        ent_coef=0.03,
+        learning_rate=0.01,
+        max_grad_norm=0.5,
+        num_minibatches=minibatches,
+        update_epochs=epochs,
+        norm_adv=norm_adv,
+        clip_coef=0.1,
+    )
     agent.scale_reward = Raw()
-    model = theirs("MlpPolicy", DummyVecEnv([Spaces] * ENVS), n_steps=STEPS, gamma=0.9, gae_lambda=0.8, vf_coef=0.7,
-                   ent_coef=0.03, learning_rate=0.01, max_grad_norm=0.5, normalize_advantage=norm_adv, device="cpu",
-                   policy_kwargs={"net_arch": [16, 16]}, **extra)
+    model = theirs(
+        "MlpPolicy",
+        DummyVecEnv([Spaces] * ENVS),
+        n_steps=STEPS,
+        gamma=0.9,
+        gae_lambda=0.8,
+        vf_coef=0.7,
+        ent_coef=0.03,
+        learning_rate=0.01,
+        max_grad_norm=0.5,
+        normalize_advantage=norm_adv,
+        device="cpu",
+        policy_kwargs={"net_arch": [16, 16]},
+        **extra,
+    )
     model.set_logger(configure(None, []))
     policy = model.policy
     our = [*parameters(agent.actor, agent.critic), agent.actor.log_std]
-    their = [*parameters(policy.mlp_extractor.policy_net, policy.action_net, policy.mlp_extractor.value_net,
-                         policy.value_net), policy.log_std]
+    their = [
+        *parameters(
+            policy.mlp_extractor.policy_net,
+            policy.action_net,
+            policy.mlp_extractor.value_net,
+            policy.value_net,
+        ),
+        policy.log_std,
+    ]
     copy_to(their, our)
     data = rollout(module)
     fill(model, data)
     before = [p.clone() for p in our]
     ordering = torch.stack([torch.randperm(STEPS * ENVS) for _ in range(epochs)])
-    ours, others = iter(ordering), iter(ordering % ENVS * STEPS + ordering // ENVS)  # rows by step, rows by environment
+    ours, others = (
+        iter(ordering),
+        iter(ordering % ENVS * STEPS + ordering // ENVS),
+    )  # rows by step, rows by environment
     monkeypatch.setattr(torch, "randperm", lambda n: next(ours))
     monkeypatch.setattr(np.random, "permutation", lambda n: next(others).numpy())
     metrics = agent.learn(data)
@@ -117,8 +173,15 @@ def test_a2c(monkeypatch):
 @pytest.mark.parametrize("norm_adv", [False, True])
 def test_ppo_one_minibatch(norm_adv, monkeypatch):
     """Stable-Baselines3 normalises advantages in each minibatch, we in the rollout: the same where there is one."""
-    metrics, said = on_policy("ppo_continuous", stable_baselines3.PPO, monkeypatch, norm_adv=norm_adv, n_epochs=1,
-                              batch_size=STEPS * ENVS, clip_range=0.1)
+    metrics, said = on_policy(
+        "ppo_continuous",
+        stable_baselines3.PPO,
+        monkeypatch,
+        norm_adv=norm_adv,
+        n_epochs=1,
+        batch_size=STEPS * ENVS,
+        clip_range=0.1,
+    )
     close(metrics["losses/policy_loss"], said["train/policy_gradient_loss"])
     close(metrics["losses/value_loss"], said["train/value_loss"])
     close(metrics["losses/entropy"], -said["train/entropy_loss"])
@@ -126,43 +189,89 @@ def test_ppo_one_minibatch(norm_adv, monkeypatch):
 
 def test_ppo_many_minibatches(monkeypatch):
     """Five passes of four minibatches, in the same order, far enough that the clip binds."""
-    _, said = on_policy("ppo_continuous", stable_baselines3.PPO, monkeypatch, minibatches=4, epochs=5, n_epochs=5,
-                        batch_size=STEPS * ENVS // 4, clip_range=0.1)
+    _, said = on_policy(
+        "ppo_continuous",
+        stable_baselines3.PPO,
+        monkeypatch,
+        minibatches=4,
+        epochs=5,
+        n_epochs=5,
+        batch_size=STEPS * ENVS // 4,
+        clip_range=0.1,
+    )
     assert said["train/clip_fraction"] > 0.1
 
 
-@pytest.mark.parametrize("name, theirs", [("td3", stable_baselines3.TD3), ("ddpg", stable_baselines3.DDPG)])
+@pytest.mark.parametrize(
+    "name, theirs", [("td3", stable_baselines3.TD3), ("ddpg", stable_baselines3.DDPG)]
+)
 def test_off_policy(name, theirs, monkeypatch):
     """Two updates, of which the second moves TD3's actor and targets. The losses are means over the two."""
     size = 32
-    module, agent = make(name, 1, gamma=0.9, tau=0.5, learning_rate=0.01, policy_noise=0.3, noise_clip=0.4)
+    module, agent = make(
+        name, 1, gamma=0.9, tau=0.5, learning_rate=0.01, policy_noise=0.3, noise_clip=0.4
+    )
     extra = {"target_policy_noise": 0.3, "target_noise_clip": 0.4} if name == "td3" else {}
-    model = theirs("MlpPolicy", Spaces(), gamma=0.9, tau=0.5, learning_rate=0.01, buffer_size=size, device="cpu",
-                   policy_kwargs={"net_arch": [16, 16]}, **extra)
+    model = theirs(
+        "MlpPolicy",
+        Spaces(),
+        gamma=0.9,
+        tau=0.5,
+        learning_rate=0.01,
+        buffer_size=size,
+        device="cpu",
+        policy_kwargs={"net_arch": [16, 16]},
+        **extra,
+    )
     model.set_logger(configure(None, []))
-    pairs = [(getattr(agent, part), getattr(model, part)) for part in ("actor", "critic", "actor_target",
-                                                                       "critic_target")]
+    pairs = [
+        (getattr(agent, part), getattr(model, part))
+        for part in ("actor", "critic", "actor_target", "critic_target")
+    ]
     for ours, others in pairs:
         copy_to(parameters(others), parameters(ours))
     ends = [torch.tensor(pattern * (size // 4)) for pattern in ((0.0, 1, 0, 1), (0.0, 0, 1, 1))]
-    data = module.Transition(torch.randn(size, OBS), torch.rand(size, ACTION) * 2 - 1, torch.randn(size),
-                             torch.randn(size, OBS), *ends)
-    for obs, action, reward, next_obs, terminated, truncated in zip(*(x.numpy() for x in data), strict=True):
+    data = module.Transition(
+        torch.randn(size, OBS),
+        torch.rand(size, ACTION) * 2 - 1,
+        torch.randn(size),
+        torch.randn(size, OBS),
+        *ends,
+    )
+    for obs, action, reward, next_obs, terminated, truncated in zip(
+        *(x.numpy() for x in data), strict=True
+    ):
         timeout = {"TimeLimit.truncated": bool(truncated and not terminated)}
-        model.replay_buffer.add(obs[None], next_obs[None], action[None], reward[None],
-                                np.maximum(terminated, truncated)[None], [timeout])
-    monkeypatch.setattr(np.random, "randint", lambda low, high=None, size=1: np.arange(np.prod(size)) % (high or low))
+        model.replay_buffer.add(
+            obs[None],
+            next_obs[None],
+            action[None],
+            reward[None],
+            np.maximum(terminated, truncated)[None],
+            [timeout],
+        )
+    monkeypatch.setattr(
+        np.random,
+        "randint",
+        lambda low, high=None, size=1: np.arange(np.prod(size)) % (high or low),
+    )
     before = [p.clone() for ours, _ in pairs for p in parameters(ours)]
     torch.manual_seed(2)
-    losses = [(agent.learn(data, update) if name == "td3" else agent.learn(data))["losses/critic_loss"].item()
-              for update in (1, 2)]
+    losses = [
+        (agent.learn(data, update) if name == "td3" else agent.learn(data))[
+            "losses/critic_loss"
+        ].item()
+        for update in (1, 2)
+    ]
     torch.manual_seed(2)
     model.train(gradient_steps=2, batch_size=size)
     close(np.mean(losses), model.logger.name_to_value["train/critic_loss"])
     for ours, others in pairs:
         for p, q in zip(parameters(ours), parameters(others), strict=True):
             close(p, q)
-    for ours, others in pairs[:1]:  # the critics' gradients are those that the actor's loss left, in theirs
+    for ours, others in pairs[
+        :1
+    ]:  # the critics' gradients are those that the actor's loss left, in theirs
         for p, q in zip(parameters(ours), parameters(others), strict=True):
             close(gradients(agent.actor_optimizer)[p], q.grad)
     after = [p for ours, _ in pairs for p in parameters(ours)]

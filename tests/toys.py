@@ -1,4 +1,5 @@
 """Toy tasks whose values are known in closed form, and small agents, for the tests of the math."""
+
 import re
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ from conftest import ROOT, SCRIPTS
 
 class Chain(gym.Env):
     """Eight steps; the observation is t modulo 8, one-hot. Actions change nothing."""
+
     observation_space = gym.spaces.Box(0, 1, (8,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -53,17 +55,25 @@ for task in LastReward, Forever, Bounds:
 def labels(script):
     """The labels in a script's comments, such as "GAE-1" and "9"."""
     body = (ROOT / f"{script}.py").read_text().partition('"""\nimport')[2]
-    return {label for comment in re.findall("#(.*)", body) for label in re.findall(r"\[((?:[A-Z]+-)?\d+)\]", comment)}
+    return {
+        label
+        for comment in re.findall("#(.*)", body)
+        for label in re.findall(r"\[((?:[A-Z]+-)?\d+)\]", comment)
+    }
 
 
 def carrying(label):
     """Runs a test for every script that carries the label."""
-    return pytest.mark.parametrize("name", [script for script in SCRIPTS if label in labels(script)])
+    return pytest.mark.parametrize(
+        "name", [script for script in SCRIPTS if label in labels(script)]
+    )
 
 
 def options(module, **values):
     """The script's Args; values that this script has no option for are left out."""
-    return module.Args(**{name: value for name, value in values.items() if hasattr(module.Args, name)})
+    return module.Args(
+        **{name: value for name, value in values.items() if hasattr(module.Args, name)}
+    )
 
 
 def make_agent(module, obs_size=3, action_size=2, seed=0, dtype=torch.float64, **values):
@@ -71,7 +81,9 @@ def make_agent(module, obs_size=3, action_size=2, seed=0, dtype=torch.float64, *
     torch.manual_seed(seed)
     torch.set_default_dtype(dtype)
     try:
-        agent = module.Agent(obs_size, action_size, options(module, **{"hidden_sizes": (4,), **values}))
+        agent = module.Agent(
+            obs_size, action_size, options(module, **{"hidden_sizes": (4,), **values})
+        )
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
@@ -82,6 +94,7 @@ def make_agent(module, obs_size=3, action_size=2, seed=0, dtype=torch.float64, *
 
 class Raw(torch.nn.Module):
     """In place of the reward scaler: leaves rewards as they are."""
+
     def forward(self, reward, done):
         return reward
 
@@ -108,7 +121,9 @@ def numeric_gradient(function, parameter, step=1e-5):
     with torch.no_grad():
         flat, out = parameter.view(-1), gradient.view(-1)
         for i, value in enumerate(flat.tolist()):
-            high, low = [(flat[i].fill_(value + sign * step), float(function()))[1] for sign in (1, -1)]
+            high, low = [
+                (flat[i].fill_(value + sign * step), float(function()))[1] for sign in (1, -1)
+            ]
             flat[i] = value
             out[i] = (high - low) / (2 * step)
     return gradient
@@ -124,6 +139,18 @@ def train(module, monkeypatch, tmp_path, env_id, **values):
 
     monkeypatch.setattr(module.Agent, "__init__", remember)
     torch.manual_seed(values.get("seed", 1))
-    module.train(options(module, **{"env_id": env_id, "device": "cpu", "run_dir": tmp_path / "run", "eval_frequency": 0,
-                                    "eval_episodes": 1, "checkpoint_frequency": 0, **values}))
+    module.train(
+        options(
+            module,
+            **{
+                "env_id": env_id,
+                "device": "cpu",
+                "run_dir": tmp_path / "run",
+                "eval_frequency": 0,
+                "eval_episodes": 1,
+                "checkpoint_frequency": 0,
+                **values,
+            },
+        )
+    )
     return agents[0]

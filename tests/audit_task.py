@@ -1,11 +1,15 @@
-"""A toy task whose observations say what happened: made as gym.make("audit_env:Audit-v0")."""
+"""A task whose observations say what happened: made as gym.make("audit_task:Audit-v0")."""
+
 import gymnasium as gym
 import numpy as np
 
 
-class AuditEnv(gym.Env):
-    """Observation: (identity, t, last action), identity being drawn from the seed, so that no two episodes share it.
-    Reward: 1000 identity + t. Ends when t is 3 + identity modulo 5, by termination, truncation or both."""
+class Audit(gym.Env):
+    """Observation: (identity, t, last action), identity drawn from the seed, one for each episode.
+
+    Reward: 1000 identity + t. Ends when t is 3 + identity modulo 5, by
+    termination, truncation or both.
+    """
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = gym.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 10], np.float32))
@@ -22,15 +26,17 @@ class AuditEnv(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.identity, self.t = int(self.np_random.integers(10_000)), 0
+        self.identity = int(self.np_random.integers(10_000))
+        self.t = 0
         return self.observe((0, 0)), {}
 
     def step(self, action):
         assert self.action_space.contains(action), action
         self.t += 1
         over = self.t >= 3 + self.identity % 5
-        terminated, truncated = over and self.identity % 3 != 1, over and self.identity % 3 != 0
+        terminated = over and self.identity % 3 != 1
+        truncated = over and self.identity % 3 != 0
         return self.observe(action), 1000.0 * self.identity + self.t, terminated, truncated, {}
 
 
-gym.register("Audit-v0", AuditEnv)
+gym.register("Audit-v0", Audit)
