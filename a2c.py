@@ -215,12 +215,15 @@ class Task(gym.Wrapper):
         return self.flat(result[0]), {}
 
     def step(self, action):
-        result = self.env.step(action)
+        expected = "(observation, reward, terminated, truncated, info)"
+        try:
+            result = self.env.step(action)
+        except ValueError as error:
+            if "unpack (expected 5" in str(error):  # in a wrapper of Gymnasium, before we can look
+                raise TypeError(f"the task's step() must return {expected}") from error
+            raise
         if not isinstance(result, tuple) or len(result) != 5:
-            raise TypeError(
-                "the task's step() must return (observation, reward, terminated, truncated, info), "
-                f"not {result!r}"
-            )
+            raise TypeError(f"the task's step() must return {expected}, not {result!r}")
         obs, reward, terminated, truncated, info = result
         if not isinstance(info, dict):
             raise TypeError(f"the task's info must be a dict, not {info!r}")
@@ -869,7 +872,7 @@ class Run:
         self.parts = {"envs": envs, "agent": agent, **parts}
         if self.args.resume and (self.args.resume / "checkpoint.pt").exists():
             self.folder = self.args.resume
-            self.check_script()
+            note_changed_script(self.folder)
             self.restore()
         else:
             if self.args.init_from:
@@ -1054,11 +1057,6 @@ class Run:
             if getattr(self.args, "anneal_lr", False):
                 say("the learning rate follows the schedule of the new length from here on")
 
-    def check_script(self):
-        original = self.folder / SCRIPT.name
-        if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
-            say(f"note: {SCRIPT.name} has changed since this run was made with {original}")
-
     def finish(self):
         """Saves, evaluates and says how to go on. A run that was asked to stop only saves."""
         last_evaluated = self.evaluations[-1]["global_step"] if self.evaluations else None
@@ -1092,6 +1090,12 @@ def command_to(*arguments):
     if script.startswith(".."):
         script = str(SCRIPT)
     return f"{program} {shlex.join([script, *map(str, arguments)])}"
+
+
+def note_changed_script(folder):
+    original = folder / SCRIPT.name
+    if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
+        say(f"note: {SCRIPT.name} has changed since this run was made with {original}")
 
 
 def make_folder(args):
@@ -1473,6 +1477,7 @@ def parse_args():
 
 def evaluate_run(args):
     args = prepare(args)
+    note_changed_script(args.evaluate)
     agent, step = load_agent(args.evaluate, args.best)
     agent.to(choose_device(args.device))
     video_folder = args.evaluate / "videos" / f"evaluate-step-{step}"

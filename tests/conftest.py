@@ -99,7 +99,12 @@ def environment(**more):
 def run(script, *options, cwd, status=0, **more):
     """Runs a script to its end as a process in `cwd`."""
     done = subprocess.run(
-        command(script, *options), cwd=cwd, capture_output=True, text=True, env=environment(**more)
+        command(script, *options),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment(**more),
     )
     assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

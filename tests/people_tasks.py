@@ -53,11 +53,19 @@ class Kinds(Point):
     """Numbers of every kind that Gymnasium's checker lets pass."""
 
     def __init__(self, reward="float64", end="bool", dtype="float32"):
-        super().__init__(dtype=np.dtype(dtype).type)
+        super().__init__(dtype=np.float32 if dtype == "uint8" else np.dtype(dtype).type)
         self.kinds = (reward, end)
+        if dtype == "uint8":
+            self.observation_space = Box(0, 20, (2,), np.uint8)
+
+    def observe(self):
+        if self.observation_space.dtype == np.uint8:
+            return (self.x + 10).astype(np.uint8)
+        return super().observe()
 
     def step(self, action):
         obs, reward, *_ = super().step(action)
+        reward = 10 * reward
         rewards = {
             "float64": np.float64(reward),
             "float32": np.float32(reward),
@@ -169,8 +177,8 @@ class Undetermined(Point):
 
     def step(self, action):
         obs, *rest = super().step(action)
-        self.x = self.x + int.from_bytes(os.urandom(1)) / 1000
-        return obs, *rest
+        noise = int.from_bytes(os.urandom(1)) / 1000
+        return np.clip(obs + noise, -10, 10).astype(np.float32), *rest
 
 
 class RaggedInfo(Point):
