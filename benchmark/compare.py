@@ -8,6 +8,7 @@ are equal in truth that is said in at most 5 of 100 comparisons: half of it goes
 the single tasks together (Holm), each by a one-sided permutation test, whose rate holds for any number of seeds and any
 distribution.
 """
+
 import dataclasses
 import itertools
 import math
@@ -35,17 +36,28 @@ def compare(pairs, alpha=0.05, seed=0):
         runs = np.concatenate([b, a])
         unit = runs.std() or 1  # the same whichever runs count as A's
         scaled = [(x - runs.mean()) / unit for x in (b, a)]
-        test = scipy.stats.permutation_test(scaled, difference, alternative="less", n_resamples=DRAWS, rng=rng)
-        again = scipy.stats.bootstrap(scaled, difference, n_resamples=DRAWS, method="percentile", rng=rng)
-        rows.append((task, b.mean() - a.mean(), unit * np.array(again.confidence_interval), test.pvalue))
-        aggregate, drawn = aggregate + test.statistic / len(pairs), drawn + again.bootstrap_distribution / len(pairs)
+        test = scipy.stats.permutation_test(
+            scaled, difference, alternative="less", n_resamples=DRAWS, rng=rng
+        )
+        again = scipy.stats.bootstrap(
+            scaled, difference, n_resamples=DRAWS, method="percentile", rng=rng
+        )
+        rows.append(
+            (task, b.mean() - a.mean(), unit * np.array(again.confidence_interval), test.pvalue)
+        )
+        aggregate, drawn = (
+            aggregate + test.statistic / len(pairs),
+            drawn + again.bootstrap_distribution / len(pairs),
+        )
         null = null + rng.choice(test.null_distribution, DRAWS) / len(pairs)
     worse = set()
     for place, (task, _, _, p) in enumerate(sorted(rows, key=lambda row: row[3])):
         if p > alpha / 2 / (len(rows) - place):
             break
         worse.add(task)
-    p = (1 + np.count_nonzero(null <= aggregate + 1e-9)) / (1 + DRAWS)  # the observed one is among the chances
+    p = (1 + np.count_nonzero(null <= aggregate + 1e-9)) / (
+        1 + DRAWS
+    )  # the observed one is among the chances
     rows.append(("aggregate", aggregate, np.quantile(drawn, [0.025, 0.975]), p))
     return rows, worse, bool(worse) or p <= alpha / 2
 
@@ -55,14 +67,22 @@ def final_returns(folder):
     results = read(folder)
     kinds = {result.key[:3] for result in results}
     if len(kinds) != 1:
-        fail(f"{folder}: " + (f"holds several, name one: {sorted(kinds)}" if kinds else "holds no finished runs"))
-    return {task: np.array([run.column("return_mean")[-1] for run in runs])
-            for task, runs in itertools.groupby(results, key=lambda result: result.task) for runs in [list(runs)]}
+        fail(
+            f"{folder}: "
+            + (f"holds several, name one: {sorted(kinds)}" if kinds else "holds no finished runs")
+        )
+    return {
+        task: np.array([run.column("return_mean")[-1] for run in runs])
+        for task, runs in itertools.groupby(results, key=lambda result: result.task)
+        for runs in [list(runs)]
+    }
 
 
 @dataclasses.dataclass
 class Args:
-    a: tyro.conf.Positional[Path]  # folder of finished runs, or collected ones; its last part may name options
+    a: tyro.conf.Positional[
+        Path
+    ]  # folder of finished runs, or collected ones; its last part may name options
     b: tyro.conf.Positional[Path]  # the same, of the runs that may be worse
     alpha: float = 0.05  # false-alarm rate
 
@@ -85,8 +105,12 @@ def main(args):
         print(f"| {task} | {cells} | {p:.4f} |" + " worse" * (task in worse))
     chances = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in pairs.values())
     if 1 / chances > args.alpha / 2:
-        print(f"too few runs: even the worst outcome has p = {1 / chances:.3f}, above {args.alpha / 2}")
-    print(f"B is {'worse' if verdict else 'not shown to be worse'} (false-alarm rate at most {args.alpha})")
+        print(
+            f"too few runs: even the worst outcome has p = {1 / chances:.3f}, above {args.alpha / 2}"
+        )
+    print(
+        f"B is {'worse' if verdict else 'not shown to be worse'} (false-alarm rate at most {args.alpha})"
+    )
     return int(verdict)
 
 

@@ -1,8 +1,9 @@
 """Writes the report on benchmark/results: benchmark/README.md, benchmark/figures and the results in ../README.md.
 
-    python benchmark/report.py
-    python benchmark/report.py --check     writes nothing; fails where the committed tables are not what results make
+python benchmark/report.py
+python benchmark/report.py --check     writes nothing; fails where the committed tables are not what results make
 """
+
 import collections
 import csv
 import dataclasses
@@ -21,13 +22,26 @@ import tyro
 from common import HERE, PUBLISHED, groups, read, reference
 from speed import CELLS, ENV, LIMITS, NUM_ENVS, PARTS, rate, read_speed
 
-NAMES = {"reinforce": "REINFORCE", "a2c": "A2C", "ppo_continuous": "PPO", "ddpg": "DDPG", "td3": "TD3"}
+NAMES = {
+    "reinforce": "REINFORCE",
+    "a2c": "A2C",
+    "ppo_continuous": "PPO",
+    "ddpg": "DDPG",
+    "td3": "TD3",
+}
 MARKS = "<!-- {} -->\n", "<!-- end -->"
 ENOUGH_RETURN = 3000  # of HalfCheetah-v5, the time to which is told
-PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX (JAX)", "minimal": "minimal loop", "environment": "environments alone"}
+PEERS = {
+    "sb3": "Stable-Baselines3",
+    "sbx": "SBX (JAX)",
+    "minimal": "minimal loop",
+    "environment": "environments alone",
+}
 SIGNS = {"ahead": ">", "behind": "<", "not significant": "≈"}  # "/" where there is no verdict
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
-iqm = functools.partial(scipy.stats.trim_mean, proportiontocut=0.25, axis=-1)  # mean of the middle half
+iqm = functools.partial(
+    scipy.stats.trim_mean, proportiontocut=0.25, axis=-1
+)  # mean of the middle half
 TEXT = """# Benchmark
 
 Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
@@ -147,6 +161,7 @@ minibatches, which grow with it.
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+
 def number(x):
     return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.0f}" if abs(x) >= 100 else f"{x:.1f}"
 
@@ -170,13 +185,16 @@ def steps(runs):
 
 
 def spread(values):
-    return f"{number(values.mean())}" + (f" ± {number(values.std(ddof=1))}" if len(values) > 1 else "")
+    return f"{number(values.mean())}" + (
+        f" ± {number(values.std(ddof=1))}" if len(values) > 1 else ""
+    )
 
 
 def bootstrap(values):
     """[…, runs] → 95 % percentile interval of their IQM, two times […]; the same draws for all."""
-    return scipy.stats.bootstrap([values], iqm, vectorized=True, axis=-1, n_resamples=5000, method="percentile",
-                                 rng=0).confidence_interval
+    return scipy.stats.bootstrap(
+        [values], iqm, vectorized=True, axis=-1, n_resamples=5000, method="percentile", rng=0
+    ).confidence_interval
 
 
 def label(script, options):
@@ -193,21 +211,38 @@ def target(script, task):
     for row in rows_of("published_targets.csv"):
         if (row["algorithm"], row["env"]) == (NAMES.get(script), env):
             digits = len(row["mean"].partition(".")[2])
-            full = [each["protocol"] for each in rows_of("published_returns.csv")
-                    if (each["algo"], each["env_id"]) == (row["algorithm"], f"{env}-{row['published_version']}")
-                    and abs(float(each["mean"]) - float(row["mean"])) <= 0.51 * 10**-digits
-                    and not each["protocol"].startswith(("MAX", "mean over 10 seeds of each seed's OWN"))]
-            short = {"training-episode": "returns of training", "sampled": "sampled actions",
-                     "last 10": "mean of the last 10 evaluations"}
-            return row | {"protocol": next((say for find, say in short.items() if full and find in full[0]), "")}
+            full = [
+                each["protocol"]
+                for each in rows_of("published_returns.csv")
+                if (each["algo"], each["env_id"])
+                == (row["algorithm"], f"{env}-{row['published_version']}")
+                and abs(float(each["mean"]) - float(row["mean"])) <= 0.51 * 10**-digits
+                and not each["protocol"].startswith(
+                    ("MAX", "mean over 10 seeds of each seed's OWN")
+                )
+            ]
+            short = {
+                "training-episode": "returns of training",
+                "sampled": "sampled actions",
+                "last 10": "mean of the last 10 evaluations",
+            }
+            return row | {
+                "protocol": next(
+                    (say for find, say in short.items() if full and find in full[0]), ""
+                )
+            }
 
 
 def verdict(ours, mean, std, seeds):
     """Welch's t-test of our final returns against a published mean, deviation and number of seeds."""
     if len(ours) < 2:
         return "one seed"
-    test = scipy.stats.ttest_ind_from_stats(ours.mean(), ours.std(ddof=1), len(ours), mean, std, seeds, equal_var=False)
-    return ("ahead" if test.statistic > 0 else "behind") if test.pvalue < 0.05 else "not significant"
+    test = scipy.stats.ttest_ind_from_stats(
+        ours.mean(), ours.std(ddof=1), len(ours), mean, std, seeds, equal_var=False
+    )
+    return (
+        ("ahead" if test.statistic > 0 else "behind") if test.pvalue < 0.05 else "not significant"
+    )
 
 
 def against(script, task, runs):
@@ -216,8 +251,14 @@ def against(script, task, runs):
     if not row:
         return "none found", ""
     exact = "†" * (not row["std"])
-    text = f"{number(float(row['mean']))}{exact}" + (f" ± {number(float(row['std']))}" if row["std"] else "")
-    says = [part for part in (row["published_version"], row["protocol"], row["source"].split(", last")[0]) if part]
+    text = f"{number(float(row['mean']))}{exact}" + (
+        f" ± {number(float(row['std']))}" if row["std"] else ""
+    )
+    says = [
+        part
+        for part in (row["published_version"], row["protocol"], row["source"].split(", last")[0])
+        if part
+    ]
     said = verdict(finals(runs), float(row["mean"]), float(row["std"] or 0), int(row["seeds"]))
     same = abs(steps(runs) / int(row["steps"]) - 1) <= 0.01
     return f"{text} ({row['seeds']}); {', '.join(says)}", said if same else "other number of steps"
@@ -232,11 +273,26 @@ def final_table(cells):
     for (script, version, options, task), runs in in_order(cells):
         values = finals(runs)
         ends = interval(bootstrap(values)) if len(values) >= ENOUGH else "–"
-        rows.append([label(script, options), task, f"{steps(runs):,}", len(runs), spread(values), number(iqm(values)),
-                     ends, *against(script, task, runs),
-                     f"`{version}`" + ", uncommitted" * any(str(run.commit).endswith("dirty") for run in runs)])
-    return markdown("script | task | steps | seeds | return, mean ± std | IQM | 95 % | published, mean ± std (seeds); "
-                    "task version, protocol, source | ours is | version", "llrrrrrlll", rows)
+        rows.append(
+            [
+                label(script, options),
+                task,
+                f"{steps(runs):,}",
+                len(runs),
+                spread(values),
+                number(iqm(values)),
+                ends,
+                *against(script, task, runs),
+                f"`{version}`"
+                + ", uncommitted" * any(str(run.commit).endswith("dirty") for run in runs),
+            ]
+        )
+    return markdown(
+        "script | task | steps | seeds | return, mean ± std | IQM | 95 % | published, mean ± std (seeds); "
+        "task version, protocol, source | ours is | version",
+        "llrrrrrlll",
+        rows,
+    )
 
 
 def newest(cells):
@@ -244,7 +300,9 @@ def newest(cells):
     best = {}
     for key, runs in cells.items():
         place, when = (key[0], key[2], key[3]), max(run.finished for run in runs)
-        best[place] = max(best.get(place, ("", "", [])), (when, key[1], runs), key=lambda entry: entry[:2])
+        best[place] = max(
+            best.get(place, ("", "", [])), (when, key[1], runs), key=lambda entry: entry[:2]
+        )
     return {place: runs for place, (_, _, runs) in sorted(best.items())}
 
 
@@ -255,16 +313,25 @@ def matrix(cells):
         if options == "default":
             row, (_, word) = target(script, task), against(script, task, runs)
             said[word] += bool(row)
-            alike[word] += bool(row) and not row["protocol"] and task.endswith(f"-{row['published_version']}")
+            alike[word] += (
+                bool(row) and not row["protocol"] and task.endswith(f"-{row['published_version']}")
+            )
             found[task][script] = f"{spread(finals(runs))} ({len(runs)})" + (
-                f" {SIGNS.get(word, '/')} {number(float(row['mean']))}" if row else "")
+                f" {SIGNS.get(word, '/')} {number(float(row['mean']))}" if row else ""
+            )
+
     def verdicts(of):
         return f"{of['ahead']} are ahead, {of['behind']} behind, {of['not significant']} not significantly different"
-    count = (f"Of {said.total()} cells with a published number {verdicts(said)}.\n"
-             f"Of the {alike.total()} whose number is of mean actions and of the same version of the task "
-             f"{verdicts(alike)}.")
-    minutes = [runs and f"{np.mean([run.column('wall_seconds')[-1] for run in runs]) / 60:.0f} min" for runs in (
-        newest(cells).get((script, "default", ENV)) for script in NAMES)]
+
+    count = (
+        f"Of {said.total()} cells with a published number {verdicts(said)}.\n"
+        f"Of the {alike.total()} whose number is of mean actions and of the same version of the task "
+        f"{verdicts(alike)}."
+    )
+    minutes = [
+        runs and f"{np.mean([run.column('wall_seconds')[-1] for run in runs]) / 60:.0f} min"
+        for runs in (newest(cells).get((script, "default", ENV)) for script in NAMES)
+    ]
     rows = [[task, *(found[task].get(script, "–") for script in NAMES)] for task in sorted(found)]
     rows += [[f"*a run of {ENV}*", *(each or "–" for each in minutes)]]
     return count, markdown(" | ".join(["task", *NAMES.values()]), "l" + "r" * len(NAMES), rows)
@@ -282,11 +349,15 @@ def scores(cells):
 
 def estimate(metric, *sides):
     """A metric of scores [runs, 1] of each task, of one script or of two, with its interval where runs are enough."""
-    scores = [runs[:, None] for side in sides for runs in side]  # resampled one by one: tasks may differ in seeds
+    scores = [
+        runs[:, None] for side in sides for runs in side
+    ]  # resampled one by one: tasks may differ in seeds
     if min(map(len, scores)) < (3 if len(sides[0]) > 1 else ENOUGH):
         return f"{metric(*scores):.2f}"
     np.random.seed(0)  # where rliable draws from
-    points, ends = rliable.library.get_interval_estimates({0: scores}, lambda *x: np.array([metric(*x)]), reps=1000)
+    points, ends = rliable.library.get_interval_estimates(
+        {0: scores}, lambda *x: np.array([metric(*x)]), reps=1000
+    )
     return f"{points[0][0]:.2f} {interval(ends[0][:, 0], 2)}"
 
 
@@ -311,7 +382,7 @@ def aggregate_table(found):
 
 def probability_of_improvement(*scores):
     """Mean over tasks of P(X > Y) + P(X = Y) / 2; scores [runs, 1] of X on each task, then of Y."""
-    pairs = zip(scores[:len(scores) // 2], scores[len(scores) // 2:], strict=True)
+    pairs = zip(scores[: len(scores) // 2], scores[len(scores) // 2 :], strict=True)
     return np.mean([rliable.metrics.probability_of_improvement(x, y) for x, y in pairs])
 
 
@@ -320,7 +391,9 @@ def improvement_table(found):
     for b, a in itertools.combinations(sorted(found), 2):
         if common := [task for task in found[a] if task in found[b]]:
             sides = [[found[script][task] for task in common] for script in (a, b)]
-            rows.append([f"P({a} > {b})", names_of(common), estimate(probability_of_improvement, *sides)])
+            rows.append(
+                [f"P({a} > {b})", names_of(common), estimate(probability_of_improvement, *sides)]
+            )
     return markdown("probability of improvement | common tasks | mean over tasks", "llr", rows)
 
 
@@ -329,8 +402,18 @@ def time_table(cells):
     for (script, options, task), runs in newest(cells).items():
         seconds = np.array([run.column("wall_seconds")[-1] for run in runs])
         rates = [run.column("global_step")[-1] / run.column("wall_seconds")[-1] for run in runs]
-        processors = ", ".join(sorted({f"{run.config['processor']}, {run.config['device']}" for run in runs}))
-        rows.append([label(script, options), task, f"{seconds.mean() / 60:.1f}", f"{np.mean(rates):,.0f}", processors])
+        processors = ", ".join(
+            sorted({f"{run.config['processor']}, {run.config['device']}" for run in runs})
+        )
+        rows.append(
+            [
+                label(script, options),
+                task,
+                f"{seconds.mean() / 60:.1f}",
+                f"{np.mean(rates):,.0f}",
+                processors,
+            ]
+        )
     return markdown("script | task | minutes a run | steps/s | processor, device", "llrrl", rows)
 
 
@@ -338,15 +421,34 @@ def reaching_table(cells):
     rows, runs = [], newest(cells)
     for script in NAMES:
         found = runs.get((script, "default", ENV), [])
-        seconds = [next((float(row["wall_seconds"]) for row in run.rows if float(row["return_mean"]) >= ENOUGH_RETURN),
-                        math.inf) for run in found]
+        seconds = [
+            next(
+                (
+                    float(row["wall_seconds"])
+                    for row in run.rows
+                    if float(row["return_mean"]) >= ENOUGH_RETURN
+                ),
+                math.inf,
+            )
+            for run in found
+        ]
         middle = statistics.median(seconds) if seconds else None
-        rows.append([script, len(found), "–" if middle is None else "not reached" if middle == math.inf else
-                     f"{middle:,.0f}"])
+        rows.append(
+            [
+                script,
+                len(found),
+                "–"
+                if middle is None
+                else "not reached"
+                if middle == math.inf
+                else f"{middle:,.0f}",
+            ]
+        )
     return markdown("script | seeds | seconds", "lrr", rows)
 
 
 # ── speed ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 def middle(record, of):  # the median over the rounds
     return statistics.median(map(of, record["rounds"]))
@@ -366,7 +468,9 @@ def measured(record):
 
 def speed_table(speed, short=False):
     rows = []
-    for (name, cell), (mine, option) in itertools.product(CELLS.items(), (("ours", ""), ("compiled", " --compile"))):
+    for (name, cell), (mine, option) in itertools.product(
+        CELLS.items(), (("ours", ""), ("compiled", " --compile"))
+    ):
         records = [speed.get((name, device)) for device in ("cpu", "cuda")]
         for side, floor in cell.sides.items() if mine in cell.sides else ():
             if side not in PEERS or (short or side in LIMITS) and not floor or not any(records):
@@ -378,36 +482,64 @@ def speed_table(speed, short=False):
                     row.append("not run")
                     continue
                 found = ratios(record, mine, side)
-                ours, theirs = (middle(record, lambda sides, one=one: rate(sides[one])) for one in (mine, side))
-                row.append(f"{ours:,.0f} / {theirs:,.0f} = {statistics.median(found):.2f} "
-                           f"[{min(found):.2f}, {max(found):.2f}]")
-                asked += " (missed)" * bool(record["device"] == "cpu" and floor and statistics.median(found) < floor)
-            rows.append([*row[:3], asked, row[3], *[measured(next(filter(None, records)))] * (not short)])
-    header = "script | against | ours / theirs = ratio | at least | CUDA" + " | version, rounds, date" * (not short)
-    return rows and markdown(header, "llrrrl"[:6 - short], rows)
+                ours, theirs = (
+                    middle(record, lambda sides, one=one: rate(sides[one])) for one in (mine, side)
+                )
+                row.append(
+                    f"{ours:,.0f} / {theirs:,.0f} = {statistics.median(found):.2f} "
+                    f"[{min(found):.2f}, {max(found):.2f}]"
+                )
+                asked += " (missed)" * bool(
+                    record["device"] == "cpu" and floor and statistics.median(found) < floor
+                )
+            rows.append(
+                [*row[:3], asked, row[3], *[measured(next(filter(None, records)))] * (not short)]
+            )
+    header = (
+        "script | against | ours / theirs = ratio | at least | CUDA"
+        + " | version, rounds, date" * (not short)
+    )
+    return rows and markdown(header, "llrrrl"[: 6 - short], rows)
 
 
 def limits_table(speed):
     rows = []
     for (name, device), record in speed.items():
         if ran(record, "ours", *LIMITS):
+
             def limit(sides):
                 return 1 / (1 / rate(sides["environment"]) + 1 / rate(sides["update"]))
+
             def arithmetic(sides):
                 return rate(sides["peak"]) / sides["update"]["flops"]
-            alone = [middle(record, lambda sides, side=side: rate(sides[side])) for side in ("environment", "update")]
-            row = [f"{CELLS[name].script}.py, {CELLS[name].title}", device, *alone, middle(record, limit),
-                   middle(record, lambda sides: rate(sides["ours"]))]
+
+            alone = [
+                middle(record, lambda sides, side=side: rate(sides[side]))
+                for side in ("environment", "update")
+            ]
+            row = [
+                f"{CELLS[name].script}.py, {CELLS[name].title}",
+                device,
+                *alone,
+                middle(record, limit),
+                middle(record, lambda sides: rate(sides["ours"])),
+            ]
             row = [*row[:2], *(f"{x:,.0f}" for x in row[2:])]
-            row.append(f"{100 * middle(record, lambda sides: rate(sides['ours']) / limit(sides)):.0f} %")
+            row.append(
+                f"{100 * middle(record, lambda sides: rate(sides['ours']) / limit(sides)):.0f} %"
+            )
             if all(sides["update"]["flops"] for sides in record["rounds"]):
-                row += [f"{middle(record, lambda sides: sides['update']['flops']) / 1e6:.2f} M",
-                        f"{middle(record, lambda sides: rate(sides['peak'])) / 1e9:,.0f} G",
-                        f"{middle(record, arithmetic):,.0f}",
-                        f"{100 * middle(record, lambda sides: rate(sides['ours']) / arithmetic(sides)):.1f} %"]
+                row += [
+                    f"{middle(record, lambda sides: sides['update']['flops']) / 1e6:.2f} M",
+                    f"{middle(record, lambda sides: rate(sides['peak'])) / 1e9:,.0f} G",
+                    f"{middle(record, arithmetic):,.0f}",
+                    f"{100 * middle(record, lambda sides: rate(sides['ours']) / arithmetic(sides)):.1f} %",
+                ]
             rows.append(row + ["–"] * (11 - len(row)) + [measured(record)])
     header = "script | device | environment, steps/s | update, steps/s | limit, steps/s | reached, steps/s | share | "
-    header += "FLOPs a step | peak, FLOP/s | limit of arithmetic, steps/s | share | version, rounds, date"
+    header += (
+        "FLOPs a step | peak, FLOP/s | limit of arithmetic, steps/s | share | version, rounds, date"
+    )
     return rows and markdown(header, "llrrrrrrrrrl", rows)
 
 
@@ -416,12 +548,26 @@ def parts_table(speed):
     for (name, device), record in speed.items():
         if name.endswith("-parts"):
             all_ = middle(record, lambda sides: 1e6 / rate(sides["parts"]))
-            each = [middle(record, lambda sides, part=part: 1e6 * sides["parts"][part] / sides["parts"]["steps"])
-                    for part in PARTS]
-            rows.append([f"{CELLS[name].script}.py, {CELLS[name].title}", device,
-                         *map(number, (*each, all_ - sum(each), all_)), measured(record)])
-    return rows and markdown(f"script | device | {' | '.join(PARTS)} | rest | in all | version, rounds, date",
-                             "llrrrrrl", rows)
+            each = [
+                middle(
+                    record,
+                    lambda sides, part=part: 1e6 * sides["parts"][part] / sides["parts"]["steps"],
+                )
+                for part in PARTS
+            ]
+            rows.append(
+                [
+                    f"{CELLS[name].script}.py, {CELLS[name].title}",
+                    device,
+                    *map(number, (*each, all_ - sum(each), all_)),
+                    measured(record),
+                ]
+            )
+    return rows and markdown(
+        f"script | device | {' | '.join(PARTS)} | rest | in all | version, rounds, date",
+        "llrrrrrl",
+        rows,
+    )
 
 
 def scaling_table(speed):
@@ -430,10 +576,21 @@ def scaling_table(speed):
         for n in NUM_ENVS if name.endswith("-scaling") else ():
             sides = f"native {n}", f"sync {n}"
             rates = [middle(record, lambda each, side=side: rate(each[side])) for side in sides]
-            rows.append([f"{CELLS[name].script}.py", device, n, *(f"{x:,.0f}" for x in rates),
-                         f"{statistics.median(ratios(record, *sides)):.2f}", measured(record)])
-    return rows and markdown("script | device | environments | native | sync | ratio | version, rounds, date",
-                             "llrrrrl", rows)
+            rows.append(
+                [
+                    f"{CELLS[name].script}.py",
+                    device,
+                    n,
+                    *(f"{x:,.0f}" for x in rates),
+                    f"{statistics.median(ratios(record, *sides)):.2f}",
+                    measured(record),
+                ]
+            )
+    return rows and markdown(
+        "script | device | environments | native | sync | ratio | version, rounds, date",
+        "llrrrrl",
+        rows,
+    )
 
 
 def about(speed):
@@ -449,6 +606,7 @@ def about(speed):
 
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+
 def panel(axis, cells, task, colors, author):
     if author:
         for i, curve in enumerate(author):
@@ -457,12 +615,22 @@ def panel(axis, cells, task, colors, author):
     for (script, options, where), runs in newest(cells).items():
         if where == task:
             x = runs[0].column("global_step")
-            y = np.array([np.interp(x, run.column("global_step"), run.column("return_mean")) for run in runs])
+            y = np.array(
+                [np.interp(x, run.column("global_step"), run.column("return_mean")) for run in runs]
+            )
             style = {"color": colors[script], "linestyle": "-" if options == "default" else "--"}
             middle = iqm(y.T) if len(y) >= ENOUGH else y.mean(0)
-            axis.plot(x / 1e6, middle, label=f"{label(script, options)}, seeds: {len(y)}", linewidth=1.8, **style)
+            axis.plot(
+                x / 1e6,
+                middle,
+                label=f"{label(script, options)}, seeds: {len(y)}",
+                linewidth=1.8,
+                **style,
+            )
             if len(y) >= ENOUGH:
-                axis.fill_between(x / 1e6, *bootstrap(y.T), color=colors[script], alpha=0.2, linewidth=0)
+                axis.fill_between(
+                    x / 1e6, *bootstrap(y.T), color=colors[script], alpha=0.2, linewidth=0
+                )
             elif len(y) > 1:
                 axis.plot(x / 1e6, y.T, alpha=0.3, linewidth=0.8, **style)
     axis.set(title=task, xlabel="million environment steps", ylabel="return of an evaluation")
@@ -470,34 +638,58 @@ def panel(axis, cells, task, colors, author):
 
 def draw(cells, folder):
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    tasks, curves = sorted({key[3] for key in cells}), collections.defaultdict(lambda: collections.defaultdict(list))
+    tasks, curves = (
+        sorted({key[3] for key in cells}),
+        collections.defaultdict(lambda: collections.defaultdict(list)),
+    )
     for row in rows_of("td3_author_curves.csv"):
-        curves[row["task"]][row["seed"]].append((int(row["global_step"]), float(row["return_mean"])))
+        curves[row["task"]][row["seed"]].append(
+            (int(row["global_step"]), float(row["return_mean"]))
+        )
     colors = dict(zip(NAMES, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     colors = collections.defaultdict(lambda: "black", colors)
+
     def author(task):
         has = ("td3", task) in {(key[0], key[3]) for key in cells}
-        return [np.array(curve) for curve in curves[f"{task.rpartition('-v')[0]}-v1"].values()] if has else []
+        return (
+            [np.array(curve) for curve in curves[f"{task.rpartition('-v')[0]}-v1"].values()]
+            if has
+            else []
+        )
+
     def save(figure, name):
         figure.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
         plt.close(figure)
+
     columns = min(3, len(tasks))
-    figure, axes = plt.subplots(-(-len(tasks) // columns), columns, layout="constrained", squeeze=False,
-                                figsize=(4 * columns, 3.2 * -(-len(tasks) // columns)))
-    for axis in axes.flat[len(tasks):]:
+    figure, axes = plt.subplots(
+        -(-len(tasks) // columns),
+        columns,
+        layout="constrained",
+        squeeze=False,
+        figsize=(4 * columns, 3.2 * -(-len(tasks) // columns)),
+    )
+    for axis in axes.flat[len(tasks) :]:
         axis.remove()
     for task, axis in zip(tasks, axes.flat, strict=False):
         panel(axis, cells, task, colors, author(task))
     from matplotlib.lines import Line2D
-    handles = {script: Line2D([], [], color=colors[script]) for script in sorted({key[0] for key in cells})}
+
+    handles = {
+        script: Line2D([], [], color=colors[script]) for script in sorted({key[0] for key in cells})
+    }
     if any(key[0] == "td3" for key in cells):
         handles["TD3's author, v1"] = Line2D([], [], color="0.8")
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False
+    )
     save(figure, "all")
     for task in tasks:
         figure, axis = plt.subplots(figsize=(6, 4.6), layout="constrained")
@@ -512,11 +704,14 @@ def file_name(task):
 
 # ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+
 @dataclasses.dataclass
 class Args:
     results: Path = HERE / "results"  # what run.py --collect made
     report: Path = HERE / "README.md"  # to write; figures go into figures/ beside it
-    readme: Path = HERE.parent / "README.md"  # its parts from <!-- results -->, <!-- speed --> to <!-- end --> too
+    readme: Path = (
+        HERE.parent / "README.md"
+    )  # its parts from <!-- results -->, <!-- speed --> to <!-- end --> too
     check: bool = False  # write nothing, compare
 
 
@@ -527,25 +722,57 @@ def main(args):
     (count, overview), found = matrix(cells), scores(cells)
     names = ["all", *map(file_name, sorted({key[3] for key in cells}))]
     speed = read_speed(args.results / "speed.jsonl")
-    short, *parts = (part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
-                     for part, make in ((SPEED, functools.partial(speed_table, short=True)), (SPEED, speed_table),
-                                        (LIMIT, limits_table), (PART, parts_table), (SCALING, scaling_table)))
-    text = TEXT.format(enough=ENOUGH, count=count, table=final_table(cells), aggregates=aggregate_table(found),
-                       improvement=improvement_table(found), times=time_table(cells), env=ENV, aim=ENOUGH_RETURN,
-                       reaching=reaching_table(cells), speed="".join(parts),
-                       figures="\n".join(f"![{name}](figures/{name}.png)" for name in names))
+    short, *parts = (
+        part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
+        for part, make in (
+            (SPEED, functools.partial(speed_table, short=True)),
+            (SPEED, speed_table),
+            (LIMIT, limits_table),
+            (PART, parts_table),
+            (SCALING, scaling_table),
+        )
+    )
+    text = TEXT.format(
+        enough=ENOUGH,
+        count=count,
+        table=final_table(cells),
+        aggregates=aggregate_table(found),
+        improvement=improvement_table(found),
+        times=time_table(cells),
+        env=ENV,
+        aim=ENOUGH_RETURN,
+        reaching=reaching_table(cells),
+        speed="".join(parts),
+        figures="\n".join(f"![{name}](figures/{name}.png)" for name in names),
+    )
     readme = args.readme.read_text()
     for name, part in ("results", f"{overview}\n\n{count}\n"), ("speed", short):
         before, mark, rest = readme.partition(MARKS[0].format(name))
         _, end, after = rest.partition(MARKS[1])
         if not mark or not end:
-            sys.exit(print(f"{args.readme}: has no {MARKS[0].format(name).strip()} … {MARKS[1]}", file=sys.stderr) or 2)
+            sys.exit(
+                print(
+                    f"{args.readme}: has no {MARKS[0].format(name).strip()} … {MARKS[1]}",
+                    file=sys.stderr,
+                )
+                or 2
+            )
         readme = f"{before}{mark}{part}{end}{after}"
     texts = {args.report: text, args.readme: readme}
     if args.check:
-        stale = [str(path) for path, made in texts.items() if not path.exists() or path.read_text() != made]
-        stale += [name for name in names if not (args.report.parent / "figures" / f"{name}.png").exists()]
-        return print(f"not what the results make: {', '.join(stale)}; run report.py") or 1 if stale else 0
+        stale = [
+            str(path)
+            for path, made in texts.items()
+            if not path.exists() or path.read_text() != made
+        ]
+        stale += [
+            name for name in names if not (args.report.parent / "figures" / f"{name}.png").exists()
+        ]
+        return (
+            print(f"not what the results make: {', '.join(stale)}; run report.py") or 1
+            if stale
+            else 0
+        )
     for path, made in texts.items():
         path.write_text(made)
     draw(cells, args.report.parent / "figures")

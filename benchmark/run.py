@@ -7,6 +7,7 @@
 The same command again skips what has finished and resumes what has not; a run that dies is resumed, --retries times.
 A changed script has another version and runs apart. --collect adds what has finished to benchmark/results.
 """
+
 import concurrent.futures
 import dataclasses
 import sys
@@ -19,10 +20,18 @@ from common import HERE, collect, fail, jobs_of, read, refuse_to_mix, submitter
 
 @dataclasses.dataclass
 class Args:
-    scripts: tuple[str, ...] = ("reinforce", "a2c", "ppo_continuous", "ddpg", "td3")  # names, or paths of scripts
+    scripts: tuple[str, ...] = (
+        "reinforce",
+        "a2c",
+        "ppo_continuous",
+        "ddpg",
+        "td3",
+    )  # names, or paths of scripts
     tasks: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")  # Gymnasium tasks
     seeds: tuple[int, ...] = (1, 2, 3)
-    options: tuple[str, ...] = ("default",)  # variants, each name=value,flag,… of the scripts, or "default"
+    options: tuple[str, ...] = (
+        "default",
+    )  # variants, each name=value,flag,… of the scripts, or "default"
     root: Path = Path("runs/benchmark")  # where the runs live
     workers: int = 1  # runs at once, each with one thread
     retries: int = 3  # times that a run which died is resumed
@@ -40,22 +49,30 @@ def say(text):
 
 def report(jobs, running, began, first):  # the whole, then each run under way
     left, states = len(jobs) - sum(job.done for job in jobs), [job.progress() for job in jobs]
-    parts = [1 if job.done else done / max(total, 1) for job, (done, total, _) in zip(jobs, states, strict=True)]
+    parts = [
+        1 if job.done else percent / 100 for job, (percent, _) in zip(jobs, states, strict=True)
+    ]
     share, elapsed = sum(parts) / len(jobs), time.time() - began
-    time_left = f", {elapsed * (1 - share) / (share - first) / 3600:.1f} h left" if share > first else ""
+    time_left = (
+        f", {elapsed * (1 - share) / (share - first) / 3600:.1f} h left" if share > first else ""
+    )
     say(f"{len(jobs) - left} of {len(jobs)} runs done, {100 * share:.0f} % of the whole{time_left}")
-    for job, (_, total, said) in zip(jobs, states, strict=True):
-        if job in running and not job.done and total:
+    for job, (percent, said) in zip(jobs, states, strict=True):
+        if job in running and not job.done and percent:
             print(f"    {job.name}: {said}", flush=True)
     return share
 
 
 def main(args):
-    scripts = [path if path.endswith(".py") else HERE.parent / f"{path}.py" for path in args.scripts]
+    scripts = [
+        path if path.endswith(".py") else HERE.parent / f"{path}.py" for path in args.scripts
+    ]
     for path in scripts:
         Path(path).is_file() or fail(f"--scripts {path}: no such file")
     jobs = jobs_of(args.root.resolve(), scripts, args.options, args.tasks, args.seeds, args.retries)
-    for home in {args.results / job.home.name for job in jobs} if args.collect else ():  # now, not after the training
+    for home in (
+        {args.results / job.home.name for job in jobs} if args.collect else ()
+    ):  # now, not after the training
         home.exists() and refuse_to_mix(home, jobs[0].packages, read(home))
     todo = [job for job in jobs if not job.done]
     say(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done before; folder {args.root}")
@@ -66,7 +83,9 @@ def main(args):
             futures[submit(job)] = job
         first = report(jobs, [], began, 1) if todo else 1
         while futures:
-            finished, _ = concurrent.futures.wait(futures, args.every, concurrent.futures.FIRST_COMPLETED)
+            finished, _ = concurrent.futures.wait(
+                futures, args.every, concurrent.futures.FIRST_COMPLETED
+            )
             for future in finished:
                 job, outcome = futures.pop(future), future.result()
                 failed += outcome != "done"

@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import ROOT, SMALL, assert_same_run
+from conftest import ROOT, assert_same_run
 
 MISSING = "benchmark/requirements.txt is not installed"
 BENCHMARK = ROOT / "benchmark"
@@ -61,7 +61,8 @@ for step in range(first, int(options["--steps"])):
     if "always" in options["--die"] or "once" in options["--die"] and fresh and step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     (folder / "checkpoint").write_text(str(step + 1))
-    print(f"{step + 1}/{options['--steps']} steps, 1 steps/s", flush=True)
+    percent = 100 * (step + 1) // int(options["--steps"])
+    print(f"step {step + 1}, {percent}%, 1 steps/s, 0:00:01 left", flush=True)
 note("end")
 """
 
@@ -340,7 +341,8 @@ def test_collecting_keeps_every_digit_and_adds(stand_in, tmp_path):
 
 def test_script_of_ours(tmp_path):
     """One campaign with a real script, and its run is the script's own, to the bit."""
-    words = [*SMALL["a2c"], "--no-anneal-lr"]
+    words = ["--total-timesteps", "3000", "--eval-frequency", "1000", "--eval-episodes", "2"]
+    words += ["--checkpoint-frequency", "350", "--no-anneal-lr"]
     options = ",".join(
         f"{name[2:]}={value}" for name, value in zip(words[:-1:2], words[1::2], strict=True)
     )
@@ -384,14 +386,15 @@ def test_script_of_ours(tmp_path):
         ["git", "hash-object", ROOT / "a2c.py"], capture_output=True, text=True
     ).stdout
     assert run.version == hashed[:8]
-    assert run.packages["torch"] == run.config["torch"] and run.config["processor"] and run.commit
+    assert run.packages["torch"] == run.config["versions"]["torch"]
+    assert run.config["processor"] and run.commit
     common.collect(
         [run], tmp_path / "collected"
     )  # what a run is, not where on somebody's machine it lay
     assert not [
         path for path in (tmp_path / "collected").rglob("*.*") if str(tmp_path) in path.read_text()
     ]
-    assert run.config["anneal_lr"] is False and (
+    assert run.config["options"]["anneal_lr"] is False and (
         folder.parents[2] / "native_mujoco.py"
     ).exists() == bool(run.native)
 
