@@ -15,9 +15,6 @@ class Chain(gym.Env):
     observation_space = gym.spaces.Box(0, 1, (8,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
-    def __init__(self, render_mode=None):
-        self.render_mode = render_mode
-
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.t = 0
@@ -25,65 +22,63 @@ class Chain(gym.Env):
 
     def step(self, action):
         self.t += 1
-        return (np.eye(8, dtype=np.float32)[self.t % 8], *self.outcome(self.t == 8), {})
+        over = self.t == 8
+        return np.eye(8, dtype=np.float32)[self.t % 8], *self.outcome(over), {}
 
 
-class LastReward(Chain):  # V(s_t) = γ^(7 − t)
+class LastReward(Chain):
+    """V(s_t) = γ^(7 − t)"""
+
     def outcome(self, over):
         return float(over), over, False
 
 
-class Forever(Chain):  # reward 1, cut by a time limit only: V = 1 / (1 − γ)
+class Forever(Chain):
+    """Reward 1, cut by a time limit only: V = 1 / (1 − γ)"""
+
     def outcome(self, over):
         return 1.0, False, over
 
 
-class Bounds(Chain):  # remembers what it was told to do; the test sets `action_space`
+class Bounds(LastReward):
+    """Remembers what it was told to do; the test sets `action_space`."""
+
     executed = []
 
     def step(self, action):
         self.executed.append(action)
         return super().step(action)
 
-    outcome = LastReward.outcome
 
-
-for task in LastReward, Forever, Bounds:
-    gym.register(f"{task.__name__}-v0", task)
+for task in (LastReward, Forever, Bounds):
+    gym.register(f"{task.__name__}-v0", task, disable_env_checker=True)
 
 
 def labels(script):
     """The labels in a script's comments, such as "GAE-1" and "9"."""
-    body = (ROOT / f"{script}.py").read_text().partition('"""\nimport')[2]
-    return {
-        label
-        for comment in re.findall("#(.*)", body)
-        for label in re.findall(r"\[((?:[A-Z]+-)?\d+)\]", comment)
-    }
+    code = (ROOT / f"{script}.py").read_text().partition('"""\n\nimport')[2]
+    comments = " ".join(re.findall("#(.*)", code))
+    return set(re.findall(r"\[((?:[A-Z]+-)?\d+)\]", comments))
 
 
 def carrying(label):
     """Runs a test for every script that carries the label."""
-    return pytest.mark.parametrize(
-        "name", [script for script in SCRIPTS if label in labels(script)]
-    )
+    return pytest.mark.parametrize("name", [name for name in SCRIPTS if label in labels(name)])
 
 
 def options(module, **values):
     """The script's Args; values that this script has no option for are left out."""
-    return module.Args(
-        **{name: value for name, value in values.items() if hasattr(module.Args, name)}
-    )
+    known = {name: value for name, value in values.items() if hasattr(module.Args, name)}
+    return module.Args(**known)
 
 
 def make_agent(module, obs_size=3, action_size=2, seed=0, dtype=torch.float64, **values):
     """A small agent whose parameters, also those of its targets, are all random."""
     torch.manual_seed(seed)
     torch.set_default_dtype(dtype)
+    small = {"hidden_sizes": (4,), "max_grad_norm": 1e9}
     try:
-        agent = module.Agent(
-            obs_size, action_size, options(module, **{"hidden_sizes": (4,), **values})
-        )
+        agent = module.Agent(obs_size, action_size, options(module, **(small | values)))
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
@@ -99,58 +94,85 @@ class Raw(torch.nn.Module):
         return reward
 
 
-def spy_gradients(module, monkeypatch, agent, meanwhile=None):
-    """Replaces `backward`, without which no parameter moves: keeps each loss's gradient by name."""
-    seen = []
+def learn(agent, data, update=0, scaler=None):
+    """One whole update, as the training loop makes it."""
+    if hasattr(agent, "update"):
+        return agent.update(data, scaler or Raw())
+    if hasattr(agent, "update_critic"):
+        metrics = agent.update_critic(data)
+    else:
+        metrics = agent.update_critics(data)
+    if update % getattr(agent.args, "policy_frequency", 1) == 0:
+        metrics |= agent.update_actor(data)
+        agent.update_targets()
+    return metrics
 
-    def keep(loss, optimizer, *rest):
-        names = {id(p): name for name, p in agent.named_parameters()}
-        parameters = optimizer.parameters
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        seen.append({names[id(p)]: grad for p, grad in zip(parameters, grads, strict=True)})
-        if meanwhile:
-            meanwhile(len(seen))
 
-    monkeypatch.setattr(module, "backward", keep)
-    return seen
+def keep_gradients(agent, meanwhile=None):
+    """Lets no parameter move; keeps each update's gradients by name."""
+    names = {id(parameter): name for name, parameter in agent.named_parameters()}
+    kept = []
+
+    def keeper(optimizer):
+        def keep():
+            gradients = {}
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    gradient = parameter.grad
+                    if gradient is None:
+                        gradient = torch.zeros_like(parameter)
+                    gradients[names[id(parameter)]] = gradient.clone()
+            kept.append(gradients)
+            if meanwhile is not None:
+                meanwhile(len(kept))
+
+        return keep
+
+    for optimizer in optimizers(agent):
+        optimizer.step = keeper(optimizer)
+    return kept
+
+
+def optimizers(agent):
+    if hasattr(agent, "optimizer"):
+        return [agent.optimizer]
+    return [agent.critic_optimizer, agent.actor_optimizer]
 
 
 def numeric_gradient(function, parameter, step=1e-5):
     """Central differences of a number with respect to a tensor, in place."""
     gradient = torch.zeros_like(parameter)
     with torch.no_grad():
-        flat, out = parameter.view(-1), gradient.view(-1)
+        flat = parameter.view(-1)
+        out = gradient.view(-1)
         for i, value in enumerate(flat.tolist()):
-            high, low = [
-                (flat[i].fill_(value + sign * step), float(function()))[1] for sign in (1, -1)
-            ]
+            flat[i] = value + step
+            high = float(function())
+            flat[i] = value - step
+            low = float(function())
             flat[i] = value
             out[i] = (high - low) / (2 * step)
     return gradient
 
 
 def train(module, monkeypatch, tmp_path, env_id, **values):
-    """Trains for real, in this process; returns the agent."""
-    agents, init = [], module.Agent.__init__
+    """Trains for real, in this process; returns the agent and what else the run saves, by name."""
+    parts = {}
+    start = module.Run.start
 
-    def remember(self, *args):
-        agents.append(self)
-        init(self, *args)
+    def remember(self, **given):
+        parts.update(given)
+        start(self, **given)
 
-    monkeypatch.setattr(module.Agent, "__init__", remember)
-    torch.manual_seed(values.get("seed", 1))
-    module.train(
-        options(
-            module,
-            **{
-                "env_id": env_id,
-                "device": "cpu",
-                "run_dir": tmp_path / "run",
-                "eval_frequency": 0,
-                "eval_episodes": 1,
-                "checkpoint_frequency": 0,
-                **values,
-            },
-        )
-    )
-    return agents[0]
+    monkeypatch.setattr(module.Run, "start", remember)
+    usual = {
+        "env_id": env_id,
+        "device": "cpu",
+        "run_dir": tmp_path / "run",
+        "eval_frequency": 0,
+        "eval_episodes": 1,
+        "checkpoint_frequency": 0,
+        "vectorization": "sync",
+    }
+    module.train(options(module, **(usual | values)))
+    return parts

@@ -1,0 +1,1326 @@
+"""Puts mistakes back into the scripts, one at a time, and requires that a test fails.
+
+    python tests/mutants.py [--only SUBSTRING] [--jobs 2] [--check]
+
+Each mistake goes into a copy of the repository, and there the tests run that must notice it. The
+place of a mistake is a function or a method, found by its name in the syntax tree, and within that
+the one piece of code that has the same structure as `old`: layout, quotes and comments do not
+matter. `...` in `old` stands for any expression, and in `new` for what it was. Where a piece occurs
+more than once, a label tells which: "gae [GAE-2]".
+
+A run of all writes tests/mutants.md. Exit status 1 where a mistake survives.
+"""
+
+import argparse
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 900  # seconds of a trial; tests that do not end have noticed nothing
+
+REINFORCE = ("reinforce",)
+A2C = ("a2c",)
+PPO = ("ppo_continuous",)
+DDPG = ("ddpg",)
+TD3 = ("td3",)
+CRITIC = A2C + PPO  # on-policy, with a critic
+ON_POLICY = REINFORCE + CRITIC
+OFF_POLICY = DDPG + TD3
+ALL = ON_POLICY + OFF_POLICY  # the same text in all
+
+MATH_ON = ("test_math_on_policy.py",)
+MATH_OFF = ("test_math_off_policy.py",)
+AUDIT = ("test_audit.py",)
+RUNS = ("test_runs.py",)
+RESUME = ("test_resume.py",)
+PEOPLE = ("test_people_tasks.py",)
+COMMAND_LINE = ("test_command_line.py",)
+
+
+class Mutant(NamedTuple):
+    scripts: tuple  # that have the mistake, all at once
+    place: str
+    mistake: str
+    old: str
+    new: str
+    tests: tuple  # files of which one must have a test that fails
+
+    def __str__(self):
+        scripts = "all" if self.scripts == ALL else " ".join(self.scripts)
+        return f"{scripts}: {self.place}: {self.mistake}"
+
+
+def at(scripts, place, tests, *mistakes):
+    """The mistakes at one place: a trial for each script, one trial for the text that all share."""
+    mutants = []
+    for mistake, old, new in mistakes:
+        groups = [scripts] if scripts == ALL else [(script,) for script in scripts]
+        for group in groups:
+            mutants.append(Mutant(group, place, mistake, old, new, tests))
+    return mutants
+
+
+# ── options ──────────────────────────────────────────────────────────────────────────────────────
+
+OPTIONS = [
+    *at(
+        CRITIC,
+        "check_algorithm_args",
+        COMMAND_LINE,
+        (
+            "a run shorter than one rollout trains nothing and succeeds",
+            "batch_size > args.total_timesteps",
+            "False",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "check_algorithm_args",
+        COMMAND_LINE,
+        (
+            "a run that ends before learning starts trains nothing and succeeds",
+            "args.learning_starts + args.num_envs > args.total_timesteps",
+            "False",
+        ),
+    ),
+    *at(
+        PPO,
+        "check_algorithm_args",
+        COMMAND_LINE,
+        (
+            "a remainder of the rollout may be a minibatch of one row",
+            "batch_size % args.num_minibatches != 0",
+            "False",
+        ),
+        (
+            "advantages of a single step are scaled by their deviation, NaN",
+            "args.norm_adv and batch_size < 2",
+            "False",
+        ),
+    ),
+]
+
+# ── environments ─────────────────────────────────────────────────────────────────────────────────
+
+ENVIRONMENTS = [
+    *at(
+        ALL,
+        "make_env",
+        PEOPLE,
+        ("the time limit is ignored", "max_episode_steps=args.max_episode_steps", "**{}"),
+        ("the task's options are ignored", "env = ...", "env = gym.make(args.env_id, **options)"),
+    ),
+    *at(
+        ALL,
+        "make_vector_env",
+        AUDIT,
+        (
+            "successor is the next episode's first observation",
+            "gym.vector.SyncVectorEnv(env_fns, autoreset_mode='Disabled')",
+            "gym.vector.SyncVectorEnv(env_fns, autoreset_mode='SameStep')",
+        ),
+        (
+            "the same, in processes",
+            "gym.vector.AsyncVectorEnv(env_fns, autoreset_mode='Disabled')",
+            "gym.vector.AsyncVectorEnv(env_fns, autoreset_mode='SameStep')",
+        ),
+        (
+            "the step after an end is a reset that ignores its action",
+            "gym.vector.SyncVectorEnv(env_fns, autoreset_mode='Disabled')",
+            "gym.vector.SyncVectorEnv(env_fns, autoreset_mode='NextStep')",
+        ),
+        (
+            "observations are overwritten by the next step",
+            "gym.vector.SyncVectorEnv(env_fns, autoreset_mode='Disabled')",
+            "gym.vector.SyncVectorEnv(env_fns, copy=False, autoreset_mode='Disabled')",
+        ),
+    ),
+    *at(
+        ALL,
+        "Task.reset",
+        AUDIT,
+        ("a task that nobody seeds", "self.env.reset(seed=seed)", "self.env.reset()"),
+        ("every episode has the same seed", "self.env.reset(seed=seed)", "self.env.reset(seed=0)"),
+    ),
+    *at(
+        ALL,
+        "Task.reset",
+        PEOPLE,
+        ("`random` that nobody seeds", "random.seed(seed)", "pass"),
+        ("np.random that nobody seeds", "np.random.seed(seed)", "pass"),
+    ),
+    *at(
+        ALL,
+        "Task.step",
+        AUDIT,
+        ("a time limit is told as death", "terminated = ...", "terminated = truncated"),
+        ("time limits are not told", "truncated = ...", "truncated = False"),
+    ),
+    *at(
+        ALL,
+        "scale_action",
+        AUDIT,
+        (
+            "the first dimension's bounds for all",
+            "space.low + ... * (space.high - space.low)",
+            "space.low.flat[0] + ... * (space.high.flat[0] - space.low.flat[0])",
+        ),
+        ("actions are not rescaled", "scaled = ...", "scaled = unit"),
+        ("the range is twice as wide", "(unit + 1) / 2", "(unit + 1)"),
+        ("actions are not clipped", "scaled.clip(space.low, space.high)", "scaled"),
+    ),
+    *at(
+        ALL,
+        "Environments.begin_episodes",
+        AUDIT,
+        (
+            "the same seed in all environments",
+            "sequence.generate_state(self.num_envs)[where]",
+            "sequence.generate_state(1)[0]",
+        ),
+        (
+            "the same seeds for every episode",
+            "(self.args.seed, stream, self.global_step)",
+            "(self.args.seed, stream)",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.begin_episodes",
+        RUNS + RESUME,
+        (
+            "environments do not depend on --seed",
+            "(self.args.seed, stream, self.global_step)",
+            "(1, stream, self.global_step)",
+        ),
+        ("evaluation plays training's episodes", "stream = ...", "stream = 0"),
+        ("returns run over episode ends", "self.episode_return[where] = 0", "pass"),
+        ("lengths run over episode ends", "self.episode_length[where] = 0", "pass"),
+        (
+            "of no action under way all are kept",
+            "self.actions[len(self.actions) - oldest :]",
+            "self.actions[-oldest:]",
+        ),
+        (
+            "actions of the oldest episode are forgotten",
+            "self.episode_length.max()",
+            "self.episode_length.min()",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.begin_episodes",
+        PEOPLE,
+        ("success of an earlier episode counts", "self.episode_success[where] = np.nan", "pass"),
+    ),
+    *at(
+        ALL,
+        "Environments.reset",
+        AUDIT,
+        ("an end resets all environments", "{'reset_mask': where}", "{}"),
+    ),
+    *at(
+        ALL,
+        "Environments.reset",
+        RUNS,
+        ("environments that nobody seeds", "seed=self.episode_seed.tolist()", "**{}"),
+    ),
+    *at(
+        ALL,
+        "Environments.step",
+        AUDIT,
+        ("steps count calls, not environments", "self.global_step += self.num_envs", "..."),
+        (
+            "the next episode's first observation is the successor",
+            "return transition",
+            "return transition._replace(next_obs=self.obs)",
+        ),
+        (
+            "the observation is the one after the step",
+            "return transition",
+            "return transition._replace(obs=self.obs)",
+        ),
+        (
+            "the action that was executed is stored",
+            "return transition",
+            "return transition._replace(action=self.tensor(task_action))",
+        ),
+        (
+            "rewards of another environment",
+            "reward=self.tensor(reward)",
+            "reward=self.tensor(np.roll(reward, 1))",
+        ),
+        (
+            "a time limit is stored as death",
+            "terminated=self.tensor(terminated)",
+            "terminated=self.tensor(terminated | truncated)",
+        ),
+        (
+            "death hides the time limit",
+            "truncated=self.tensor(truncated)",
+            "truncated=self.tensor(truncated & ~terminated)",
+        ),
+        (
+            "truncation is read off a step counter",
+            "truncated=self.tensor(truncated)",
+            "truncated=self.tensor(self.episode_length == 999)",
+        ),
+        ("after a time limit no episode begins", "done = ...", "done = terminated"),
+        ("after death no episode begins", "done = ...", "done = truncated"),
+        ("an end begins episodes everywhere", "self.begin_episodes(done)", "self.begin_all()"),
+    ),
+    *at(
+        ALL,
+        "Environments.step",
+        PEOPLE,
+        ("NaN rewards are learned from", "self.must_be_finite(\"task's reward\", reward)", "pass"),
+        (
+            "success of one environment counts for all",
+            "self.episode_success[told] = ...",
+            "self.episode_success[:] = ...",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.random_action",
+        MATH_OFF,
+        ("first actions from half of the range", "2 * ... - 1", "..."),
+        (
+            "one first action for all environments",
+            "torch.rand(self.num_envs, self.action_size, device=self.device)",
+            "torch.rand(self.action_size).expand(self.num_envs, -1)",
+        ),
+        (
+            "one number for all dimensions",
+            "torch.rand(self.num_envs, self.action_size, device=self.device)",
+            "torch.rand(self.num_envs, 1).expand(-1, self.action_size)",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.load_state_dict",
+        RESUME,
+        ("a resumed run counts steps anew", "self.global_step = ...", "pass"),
+        ("a resumed run forgets returns under way", "self.episode_return = ...", "pass"),
+        ("a resumed run forgets lengths under way", "self.episode_length = ...", "pass"),
+        ("a resumed run forgets seeds under way", "self.episode_seed = ...", "pass"),
+    ),
+    *at(
+        ALL,
+        "Environments.replay",
+        RESUME,
+        ("other actions are replayed", "self.envs.step(action)", "self.envs.step(0 * action)"),
+        ("younger episodes begin a step early", "== steps_left", "== steps_left + 1"),
+        ("younger episodes do not begin anew", "begins = ...", "begins = terminated"),
+    ),
+]
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────
+
+MEMORY = [
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.__init__",
+        MATH_OFF,
+        ("rewards are [B, 1]", "reward=reward.squeeze(1)", "reward=reward"),
+        ("terminated is [B, 1]", "terminated=terminated.squeeze(1)", "terminated=terminated"),
+        ("flags are swapped", "terminated=terminated.squeeze(1)", "terminated=truncated.squeeze(1)"),
+    ),
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.add",
+        MATH_OFF,
+        ("counts calls, not transitions", "self.total += len(rows)", "self.total += 1"),
+    ),
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.sample",
+        MATH_OFF,
+        ("draws rows that were never written", "min(self.total, self.capacity)", "self.capacity"),
+        ("the newest transition is never drawn", "size = ...", "size = max(1, (...) - 1)"),
+        (
+            "columns of different transitions",
+            "column[rows]",
+            "column[rows[torch.randperm(len(rows))]]",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.rows_of",
+        MATH_OFF,
+        ("stops when it is full", "... % self.capacity", "(...).clamp(max=self.capacity - 1)"),
+    ),
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.load_files",
+        RESUME,
+        ("transitions after the checkpoint come back", "start >= self.total", "False"),
+        ("transitions are forgotten", "self.rows[rows] = ...", "pass"),
+    ),
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.save_files",
+        RESUME,
+        (
+            "deletes what the checkpoint before needs",
+            "self.saved - self.capacity",
+            "self.total - self.capacity",
+        ),
+        ("new transitions are not saved", "start < self.total", "start == 0"),
+    ),
+    *at(
+        CRITIC,
+        "Rollout.is_full",
+        MATH_ON,
+        ("a rollout is a step longer", "... == self.num_steps", "... > self.num_steps"),
+    ),
+    *at(
+        CRITIC,
+        "Rollout.take",
+        MATH_ON + AUDIT,
+        ("rollouts overlap", "self.transitions = []", "self.transitions = self.transitions[-1:]"),
+    ),
+    *at(
+        ON_POLICY,
+        "Rollout.take",
+        MATH_ON + AUDIT,
+        ("environments before steps", "torch.stack(column)", "torch.stack(column, dim=1)"),
+    ),
+    *at(
+        ON_POLICY,
+        "Rollout.load_state_dict",
+        RESUME,
+        ("a resumed run begins with an empty rollout", "self.transitions = ...", "pass"),
+    ),
+    *at(
+        REINFORCE,
+        "Rollout.add",
+        MATH_ON + AUDIT,
+        ("a time limit ends no episode", "done = ...", "done = transition.terminated"),
+    ),
+    *at(
+        REINFORCE,
+        "Rollout.is_full",
+        MATH_ON + AUDIT,
+        ("one environment's episode is enough", "self.ended.all()", "self.ended.any()"),
+    ),
+    *at(
+        REINFORCE,
+        "Rollout.take",
+        MATH_ON + AUDIT,
+        ("earlier episodes count as finished", "self.ended = ...", "pass"),
+    ),
+    *at(
+        REINFORCE,
+        "Rollout.load_state_dict",
+        RESUME,
+        ("a resumed run forgets which episodes are finished", "self.ended = ...", "pass"),
+    ),
+]
+
+# ── networks ─────────────────────────────────────────────────────────────────────────────────────
+
+NETWORKS = [
+    *at(
+        ON_POLICY,
+        "RunningStatistics.__init__",
+        MATH_ON,
+        (
+            "the mean is not saved with the policy",
+            "nn.Buffer(torch.zeros(size))",
+            "nn.Buffer(torch.zeros(size), persistent=False)",
+        ),
+        (
+            "the variance is not saved with the policy",
+            "nn.Buffer(torch.ones(size))",
+            "nn.Buffer(torch.ones(size), persistent=False)",
+        ),
+    ),
+    *at(
+        ON_POLICY,
+        "RunningStatistics.update",
+        MATH_ON,
+        ("variance without the distance of means", "... + (1 - weight) * delta**2", "..."),
+        ("variance of a sample", "x.var(dim=0, correction=0)", "x.var(dim=0)"),
+        ("the newest counts as much as all before", "weight = ...", "weight = 0.5"),
+        ("statistics never learn", "self.count += len(x)", "return"),
+    ),
+    *at(
+        ON_POLICY,
+        "RunningStatistics.normalize",
+        MATH_ON,
+        ("divides by the variance", "torch.sqrt(...)", "(...)"),
+        ("does not bound", "(...).clamp(-10, 10)", "..."),
+        (
+            "learns from whatever it sees",
+            "return ...",
+            "self.update(x.reshape(-1, *self.mean.shape))\nreturn ...",
+        ),
+    ),
+    *at(
+        ON_POLICY,
+        "RewardScaler.forward",
+        MATH_ON,
+        (
+            "the discounted return runs over episode ends",
+            "self.discounted_return = ...",
+            "self.discounted_return = discounted_return",
+        ),
+        ("the return is not discounted", "self.gamma * ...", "..."),
+        (
+            "every rollout begins anew",
+            "discounted_returns = []",
+            "discounted_returns = []\nself.discounted_return = 0 * self.discounted_return",
+        ),
+        ("rewards are centred", "return reward / ...", "return (reward - reward.mean()) / ..."),
+        ("rewards are not scaled", "return reward / ...", "return reward"),
+        ("rewards are divided by the variance", "torch.sqrt(...)", "(...)"),
+    ),
+    *at(
+        ON_POLICY,
+        "mlp",
+        MATH_ON,
+        ("the last layer is bounded by a tanh", "layers[:-1]", "layers"),
+        ("the first actions are large", "gain=last_gain", "gain=100"),
+    ),
+    *at(
+        OFF_POLICY,
+        "mlp",
+        MATH_OFF,
+        ("the last layer cannot be negative", "layers[:-1]", "layers"),
+        ("layers without anything between them", "nn.ReLU()", "nn.Identity()"),
+    ),
+    *at(
+        ON_POLICY,
+        "Actor.log_prob",
+        MATH_ON,
+        ("squares are not halved", "z**2 / 2", "z**2"),
+        ("log σ has the wrong sign", "z**2 / 2 + self.log_std", "z**2 / 2 - self.log_std"),
+        ("mean over dimensions", "log_density.sum(dim=-1)", "log_density.mean(dim=-1)"),
+        ("σ² in place of σ", "self.log_std.exp()", "self.log_std.exp() ** 2"),
+        ("the constant is left out", "... + math.log(2 * math.pi) / 2", "..."),
+    ),
+    *at(
+        CRITIC,
+        "Actor.entropy",
+        MATH_ON,
+        ("entropy without e", "2 * math.pi * math.e", "2 * math.pi"),
+        ("mean over dimensions", "(...).sum()", "(...).mean()"),
+    ),
+    *at(
+        CRITIC,
+        "Critic.forward",
+        MATH_ON,
+        ("values are [..., 1]", "(...).squeeze(-1)", "..."),
+    ),
+    *at(
+        OFF_POLICY,
+        "Actor.forward",
+        MATH_OFF,
+        ("actions without bounds", "torch.tanh(...)", "..."),
+    ),
+    *at(
+        OFF_POLICY,
+        "Critic.forward",
+        MATH_OFF,
+        ("values are [B, 1]", "(...).squeeze(-1)", "..."),
+        ("actions do not matter", "[obs, action]", "[obs, 0 * action]"),
+    ),
+]
+
+# ── the algorithms ───────────────────────────────────────────────────────────────────────────────
+
+ADVANTAGES = [
+    *at(
+        CRITIC,
+        "gae [GAE-1]",
+        MATH_ON,
+        ("a time limit is death", "1 - terminated", "1 - done"),
+        ("death is no end", "gamma * (1 - terminated)", "gamma"),
+        ("γ is forgotten in δ", "gamma * (1 - terminated)", "(1 - terminated)"),
+        ("the successor's value is the state's", "... * next_value", "... * value"),
+        ("the state's value is not subtracted", "... - value", "..."),
+    ),
+    *at(
+        CRITIC,
+        "gae [GAE-2]",
+        MATH_ON,
+        ("advantages run over time limits", "1 - done[t]", "1 - terminated[t]"),
+        ("advantages run over all ends", "1 - done[t]", "1"),
+        ("λ is forgotten", "gamma * gae_lambda", "gamma"),
+        ("γ is forgotten", "gamma * gae_lambda", "gae_lambda"),
+        ("one step only", "following = ...", "following = delta[t]"),
+    ),
+    *at(
+        CRITIC,
+        "gae [GAE-3]",
+        MATH_ON,
+        ("returns from the successor's value", "advantage + value", "advantage + next_value"),
+        ("the critic learns the advantage", "advantage + value", "advantage"),
+    ),
+    *at(
+        CRITIC,
+        "Agent.prepare",
+        MATH_ON,
+        (
+            "λ and γ are swapped",
+            "advantage, return_ = ...",
+            "advantage, return_ = gae(reward, value, next_value, terminated, done, "
+            "args.gae_lambda, args.gamma)",
+        ),
+        (
+            "advantages of rewards that are not scaled",
+            "advantage, return_ = ...",
+            "advantage, return_ = gae(rollout.reward, value, next_value, terminated, done, "
+            "args.gamma, args.gae_lambda)",
+        ),
+        (
+            "values of the state for the successor",
+            "self.obs_statistics.normalize(rollout.next_obs)",
+            "obs",
+        ),
+        ("the successor is not normalised", "next_obs = ...", "next_obs = rollout.next_obs"),
+        ("gradient through what the critic learns towards", "torch.no_grad()", "torch.enable_grad()"),
+    ),
+    *at(
+        ON_POLICY,
+        "Agent.prepare",
+        MATH_ON,
+        ("networks learn from what is not normalised", "obs = ...", "obs = rollout.obs"),
+        (
+            "the normaliser moves between acting and learning",
+            "obs = ...",
+            "self.obs_statistics.update(rollout.obs.flatten(0, 1))\nobs = ...",
+        ),
+        ("the normaliser never learns", "self.obs_statistics.update(...)", "None"),
+        ("the normaliser learns one environment", "rollout.obs.flatten(0, 1)", "rollout.obs[:, 0]"),
+        (
+            "rewards' scale runs over time limits",
+            "reward_scaler(rollout.reward, done)",
+            "reward_scaler(rollout.reward, rollout.terminated)",
+        ),
+    ),
+    *at(
+        PPO,
+        "Agent.prepare",
+        MATH_ON,
+        ("advantages are not centred", "advantage - advantage.mean()", "advantage"),
+        ("--norm-adv is ignored", "args.norm_adv", "False"),
+        (
+            "old log-probabilities of what is not normalised",
+            "self.actor.log_prob(obs, rollout.action)",
+            "self.actor.log_prob(rollout.obs, rollout.action)",
+        ),
+    ),
+    *at(
+        REINFORCE,
+        "discounted_return [PG-2]",
+        MATH_ON,
+        ("returns run over episode ends", "1 - done[t]", "1"),
+        ("returns are not discounted", "gamma * (1 - done[t])", "(1 - done[t])"),
+        ("the last reward counts twice", "following = ...", "following = reward[t] + ..."),
+    ),
+    *at(
+        REINFORCE,
+        "Agent.prepare",
+        MATH_ON,
+        ("returns run over time limits", "done = ...", "done = rollout.terminated.clone()"),
+        ("the baseline is of the current batch", "baseline = ...", "baseline = return_.mean()"),
+        ("the baseline is added", "return_ - baseline", "return_ + baseline"),
+        ("incomplete episodes count", "... * is_first", "..."),
+        (
+            "the baseline learns from incomplete episodes",
+            "return_[is_first > 0]",
+            "return_.flatten()",
+        ),
+        (
+            "the last step of an episode does not count",
+            "done.cumsum(dim=0) - done",
+            "done.cumsum(dim=0)",
+        ),
+        ("rewards' scale runs into the next rollout", "done[-1] = 1", "pass"),
+    ),
+]
+
+ON_POLICY_AGENTS = [
+    *at(
+        ON_POLICY,
+        "Agent.__init__",
+        MATH_ON,
+        (
+            "σ does not learn",
+            "list(self.parameters())",
+            "[p for name, p in self.named_parameters() if 'log_std' not in name]",
+        ),
+    ),
+    *at(
+        ON_POLICY,
+        "Agent.act",
+        MATH_ON,
+        ("actions are clipped before they are learned from", "mean + ...", "(mean + ...).clamp(-1, 1)"),
+        ("σ² in place of σ", "self.actor.log_std.exp()", "self.actor.log_std.exp() ** 2"),
+        ("one noise for all environments", "torch.randn_like(mean)", "torch.randn_like(mean[:1])"),
+        ("one noise for all dimensions", "torch.randn_like(mean)", "torch.randn_like(mean[:, :1])"),
+        ("noise is uniform", "torch.randn_like(mean)", "(2 * torch.rand_like(mean) - 1)"),
+        ("acts on what is not normalised", "self.obs_statistics.normalize(obs)", "obs"),
+        ("the normaliser moves while acting", "mean = ...", "self.obs_statistics.update(obs)\nmean = ..."),
+    ),
+    *at(
+        ON_POLICY,
+        "Agent.act",
+        MATH_ON + RUNS,
+        ("evaluation samples", "not explore", "False"),
+    ),
+    *at(
+        REINFORCE + A2C,
+        "Agent.update",
+        MATH_ON,
+        ("gradients pile up", "self.optimizer.zero_grad()", "pass"),
+        ("parameters never step", "self.optimizer.step()", "pass"),
+    ),
+    *at(
+        PPO,
+        "Agent.update_minibatch",
+        MATH_ON,
+        ("gradients pile up", "self.optimizer.zero_grad()", "pass"),
+        ("parameters never step", "self.optimizer.step()", "pass"),
+    ),
+    *at(
+        PPO,
+        "Agent.update",
+        MATH_ON,
+        ("the same order every pass", "torch.randperm(...)", "torch.arange(...)"),
+        (
+            "rows are drawn with replacement",
+            "order = ...",
+            "order = torch.randint(len(batch.obs), (len(batch.obs),))",
+        ),
+        ("half of the minibatches", "order.split(size)", "order.split(size)[::2]"),
+        ("one pass only", "range(self.args.update_epochs)", "range(1)"),
+        ("--num-minibatches is a minibatch's size", "size = ...", "size = self.args.num_minibatches"),
+        ("--target-kl ends the passes at once", "... > self.args.target_kl", "... < self.args.target_kl"),
+        ("--target-kl is ignored", "... > self.args.target_kl", "False"),
+    ),
+    *at(
+        ON_POLICY,
+        "Agent.gradients",
+        MATH_ON,
+        (
+            "the gradient has no bound",
+            "nn.utils.clip_grad_norm_(self.all_parameters, args.max_grad_norm)",
+            "pass",
+        ),
+        (
+            "a part of the gradient has no bound",
+            "self.all_parameters",
+            "self.all_parameters[1:]",
+        ),
+    ),
+    *at(
+        REINFORCE,
+        "Agent.gradients [PG-4]",
+        MATH_ON,
+        ("descends the return", "-(...).sum()", "(...).sum()"),
+        ("mean over steps", "(...).sum() / args.num_envs", "(...).mean()"),
+        ("sum over environments", "... / args.num_envs", "..."),
+    ),
+    *at(
+        A2C,
+        "Agent.gradients [AC-1]",
+        MATH_ON,
+        ("descends the advantage", "-(...).mean()", "(...).mean()"),
+        ("sum over steps", "(...).mean()", "(...).sum()"),
+        ("the advantage has no weight", "log_prob * batch.advantage", "log_prob"),
+    ),
+    *at(
+        CRITIC,
+        "Agent.gradients",
+        MATH_ON,
+        ("half of the squared error", "F.mse_loss(...)", "F.mse_loss(...) / 2"),
+        ("--vf-coef is ignored", "args.vf_coef * critic_loss", "critic_loss"),
+        (
+            "entropy is lowered",
+            "... - args.ent_coef * entropy",
+            "... + args.ent_coef * entropy",
+        ),
+        ("--ent-coef is ignored", "... - args.ent_coef * entropy", "..."),
+    ),
+    *at(
+        PPO,
+        "Agent.gradients",
+        MATH_ON,
+        (
+            "the ratio is upside down",
+            "self.actor.log_prob(...) - batch.log_prob",
+            "batch.log_prob - self.actor.log_prob(...)",
+        ),
+        ("the ratio is not exponentiated", "log_ratio.exp()", "(1 + log_ratio)"),
+        ("no clip below", "1 - args.clip_coef", "0"),
+        ("no clip above", "1 + args.clip_coef", "torch.inf"),
+        ("the better of the two", "torch.min(...)", "torch.max(...)"),
+        ("no clip", "gain = ...", "gain = ratio * batch.advantage"),
+        ("clip without the minimum", "gain = ...", "gain = clipped * batch.advantage"),
+        ("descends the advantage", "-gain.mean()", "gain.mean()"),
+        (
+            "advantages are scaled in each minibatch",
+            "log_ratio = ...",
+            "if args.norm_adv:\n"
+            "    scaled = (batch.advantage - batch.advantage.mean()) / batch.advantage.std()\n"
+            "    batch = batch._replace(advantage=scaled)\n"
+            "log_ratio = ...",
+        ),
+        ("approx_kl without what makes it positive", "ratio - 1 - log_ratio", "-log_ratio"),
+        ("approx_kl from a ratio that underflows", "ratio - 1 - log_ratio", "ratio - 1 - ratio.log()"),
+    ),
+]
+
+OFF_POLICY_AGENTS = [
+    *at(
+        OFF_POLICY,
+        "Agent.__init__",
+        MATH_OFF,
+        ("the actor's target is the actor", "copy.deepcopy(self.actor)", "self.actor"),
+        (
+            "the actor's target is another network",
+            "copy.deepcopy(self.actor)",
+            "Actor(obs_size, action_size, args.hidden_sizes)",
+        ),
+    ),
+    *at(
+        DDPG,
+        "Agent.__init__",
+        MATH_OFF,
+        ("the critic's target is the critic", "copy.deepcopy(self.critic)", "self.critic"),
+        (
+            "the actor's optimizer holds the critic too",
+            "list(self.actor.parameters())",
+            "[*self.actor.parameters(), *self.critic.parameters()]",
+        ),
+    ),
+    *at(
+        TD3,
+        "Agent.__init__",
+        MATH_OFF,
+        ("the first critic's target is the critic", "copy.deepcopy(self.critic1)", "self.critic1"),
+        ("the second critic's target is the critic", "copy.deepcopy(self.critic2)", "self.critic2"),
+        ("the twins start equal", "self.critic2 = ...", "self.critic2 = copy.deepcopy(self.critic1)"),
+        ("the twins are one", "self.critic2 = ...", "self.critic2 = self.critic1"),
+        (
+            "the second critic never steps",
+            "[*self.critic1.parameters(), *self.critic2.parameters()]",
+            "[*self.critic1.parameters()]",
+        ),
+        (
+            "the actor's optimizer holds the critic too",
+            "list(self.actor.parameters())",
+            "[*self.actor.parameters(), *self.critic1.parameters()]",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.act",
+        MATH_OFF,
+        ("one noise for all environments", "torch.randn_like(action)", "torch.randn_like(action[:1])"),
+        ("one noise for all dimensions", "torch.randn_like(action)", "torch.randn_like(action[:, :1])"),
+        ("noise is uniform", "torch.randn_like(action)", "(2 * torch.rand_like(action) - 1)"),
+        ("explores beyond the bounds", "action.clamp(-1, 1)", "action"),
+        ("--exploration-noise is ignored", "self.args.exploration_noise * ...", "0.1 * ..."),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.act",
+        MATH_OFF + RUNS,
+        ("evaluation explores", "explore", "True"),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.target",
+        MATH_OFF,
+        ("gradient through the target", "torch.no_grad()", "torch.enable_grad()"),
+        ("target with the actor that learns", "self.actor_target", "self.actor"),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.target [5]",
+        MATH_OFF,
+        ("the target's action at the state", "batch.next_obs", "batch.obs"),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.target [9]",
+        MATH_OFF,
+        (
+            "a time limit is death",
+            "1 - batch.terminated",
+            "1 - torch.maximum(batch.terminated, batch.truncated)",
+        ),
+        ("death is no end", "args.gamma * (1 - batch.terminated)", "args.gamma"),
+        ("γ is forgotten", "args.gamma * (1 - batch.terminated)", "(1 - batch.terminated)"),
+        ("the reward is forgotten", "batch.reward + ...", "..."),
+    ),
+    *at(
+        DDPG,
+        "Agent.target [7]",
+        MATH_OFF,
+        ("target with the critic that learns", "self.critic_target", "self.critic"),
+        ("the target's value at the state", "batch.next_obs", "batch.obs"),
+        (
+            "a minimum of two critics, which is TD3's",
+            "next_q = ...",
+            "next_q = torch.min(..., self.critic(batch.next_obs, next_action))",
+        ),
+        (
+            "noise on target actions, which is TD3's",
+            "next_action",
+            "next_action + 0.2 * torch.randn_like(next_action)",
+        ),
+    ),
+    *at(
+        TD3,
+        "Agent.target",
+        MATH_OFF,
+        ("target with the first critic that learns", "self.critic1_target", "self.critic1"),
+        ("target with the second critic that learns", "self.critic2_target", "self.critic2"),
+        ("the first target is asked twice", "self.critic2_target", "self.critic1_target"),
+        ("one noise for the batch", "torch.randn_like(...)", "torch.randn_like((...)[:1])"),
+        ("noise is not scaled", "args.policy_noise * ...", "..."),
+        ("noise is not clipped", "noise.clamp(...)", "noise"),
+        (
+            "noise is clipped before it is scaled",
+            "torch.randn_like(next_action)",
+            "torch.randn_like(next_action).clamp(-args.noise_clip, args.noise_clip)",
+        ),
+        ("the target's action is not clamped", "(next_action + noise).clamp(-1, 1)", "next_action + noise"),
+        (
+            "the target's action is clamped before the noise",
+            "(next_action + noise).clamp(-1, 1)",
+            "next_action.clamp(-1, 1) + noise",
+        ),
+        ("no noise on target actions", "next_action + noise", "next_action"),
+    ),
+    *at(
+        TD3,
+        "Agent.target [7]",
+        MATH_OFF,
+        ("the target's value at the state", "batch.next_obs", "batch.obs"),
+    ),
+    *at(
+        TD3,
+        "Agent.target [8]",
+        MATH_OFF,
+        ("the larger of the twins", "torch.min(next_q1, next_q2)", "torch.max(next_q1, next_q2)"),
+        ("the mean of the twins", "torch.min(next_q1, next_q2)", "(next_q1 + next_q2) / 2"),
+        ("the first of the twins", "torch.min(next_q1, next_q2)", "next_q1"),
+    ),
+    *at(
+        DDPG,
+        "Agent.update_critic",
+        MATH_OFF,
+        ("gradients pile up", "self.critic_optimizer.zero_grad()", "pass"),
+        ("the critic never steps", "self.critic_optimizer.step()", "pass"),
+    ),
+    *at(
+        TD3,
+        "Agent.update_critics",
+        MATH_OFF,
+        ("gradients pile up", "self.critic_optimizer.zero_grad()", "pass"),
+        ("critics never step", "self.critic_optimizer.step()", "pass"),
+    ),
+    *at(
+        DDPG,
+        "Agent.critic_gradients",
+        MATH_OFF,
+        ("half of the squared error", "F.mse_loss(...)", "F.mse_loss(...) / 2"),
+        (
+            "the value of what the actor would do",
+            "self.critic(batch.obs, batch.action)",
+            "self.critic(batch.obs, self.actor(batch.obs))",
+        ),
+    ),
+    *at(
+        TD3,
+        "Agent.critic_gradients",
+        MATH_OFF,
+        ("only the first twin learns", "q1_loss + q2_loss", "q1_loss"),
+        ("half of the squared errors", "q1_loss + q2_loss", "(q1_loss + q2_loss) / 2"),
+        (
+            "the value of what the actor would do",
+            "self.critic1(batch.obs, batch.action)",
+            "self.critic1(batch.obs, self.actor(batch.obs))",
+        ),
+        ("the second twin learns from the first", "F.mse_loss(q2, target)", "F.mse_loss(q2, q1)"),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.update_actor",
+        MATH_OFF,
+        ("gradients pile up", "self.actor_optimizer.zero_grad()", "pass"),
+        ("the actor never steps", "self.actor_optimizer.step()", "pass"),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.actor_gradients",
+        MATH_OFF,
+        ("the actor descends", "-q.mean()", "q.mean()"),
+        ("the actor climbs at the successor", "self.actor(batch.obs)", "self.actor(batch.next_obs)"),
+        ("the actor climbs what was done", "self.actor(batch.obs)", "batch.action + 0 * self.actor(batch.obs)"),
+        (
+            "noise on the actor's action",
+            "self.actor(batch.obs)",
+            "self.actor(batch.obs) + 0.2 * torch.randn_like(batch.action)",
+        ),
+        (
+            "the actor's loss leaves gradients in the critic",
+            "actor_loss.backward(inputs=self.actor_parameters)",
+            "actor_loss.backward()",
+        ),
+    ),
+    *at(
+        DDPG,
+        "Agent.actor_gradients",
+        MATH_OFF,
+        ("the actor climbs the target critic", "self.critic", "self.critic_target"),
+    ),
+    *at(
+        TD3,
+        "Agent.actor_gradients",
+        MATH_OFF,
+        ("the actor climbs the target critic", "self.critic1", "self.critic1_target"),
+        ("the actor climbs the second twin", "self.critic1", "self.critic2"),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.update_targets",
+        MATH_OFF,
+        ("the actor's target stays", "polyak(self.actor, self.actor_target, ...)", "pass"),
+        (
+            "averages the wrong way",
+            "polyak(self.actor, self.actor_target, ...)",
+            "polyak(self.actor_target, self.actor, ...)",
+        ),
+    ),
+    *at(
+        DDPG,
+        "Agent.update_targets",
+        MATH_OFF,
+        ("the critic's target stays", "polyak(self.critic, self.critic_target, ...)", "pass"),
+    ),
+    *at(
+        TD3,
+        "Agent.update_targets",
+        MATH_OFF,
+        ("the first critic's target stays", "polyak(self.critic1, self.critic1_target, ...)", "pass"),
+        ("the second critic's target stays", "polyak(self.critic2, self.critic2_target, ...)", "pass"),
+    ),
+    *at(
+        OFF_POLICY,
+        "polyak",
+        MATH_OFF,
+        ("τ is upside down", "slow.lerp_(parameter, tau)", "slow.lerp_(parameter, 1 - tau)"),
+        ("τ is ignored", "slow.lerp_(parameter, tau)", "slow.lerp_(parameter, 0.005)"),
+    ),
+]
+
+# ── training ─────────────────────────────────────────────────────────────────────────────────────
+
+TRAINING = [
+    *at(
+        ON_POLICY + OFF_POLICY,
+        "train",
+        RUNS,
+        (
+            "a run goes past its end",
+            "envs.global_step + args.num_envs <= args.total_timesteps",
+            "envs.global_step < args.total_timesteps",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "train",
+        MATH_OFF,
+        ("no random actions at first", "envs.global_step >= args.learning_starts", "True"),
+        ("--learning-starts counts calls", "envs.global_step >= ...", "envs.global_step // args.num_envs >= ..."),
+        (
+            "the actor acts from the beginning",
+            "learning or args.init_from",
+            "True",
+        ),
+        (
+            "random actions for ever",
+            "learning or args.init_from",
+            "False",
+        ),
+    ),
+    *at(
+        DDPG,
+        "train",
+        MATH_OFF,
+        ("one update for all environments", "range(args.num_envs)", "range(1)"),
+        (
+            "an actor with a delay, which is TD3's",
+            "metrics |= agent.update_actor(batch)",
+            "if envs.global_step % 2 == 0:\n    metrics |= agent.update_actor(batch)",
+        ),
+    ),
+    *at(
+        TD3,
+        "train",
+        MATH_OFF,
+        (
+            "one update for all environments",
+            "range(envs.global_step - args.num_envs, envs.global_step)",
+            "range(envs.global_step - 1, envs.global_step)",
+        ),
+        (
+            "the delay counts environment steps",
+            "range(envs.global_step - args.num_envs, envs.global_step)",
+            "[envs.global_step] * args.num_envs",
+        ),
+        (
+            "the delay begins anew each step",
+            "range(envs.global_step - args.num_envs, envs.global_step)",
+            "range(args.num_envs)",
+        ),
+        ("no delay", "update % args.policy_frequency == 0", "True"),
+        (
+            "the targets have no delay",
+            "if update % args.policy_frequency == 0:\n"
+            "    metrics |= agent.update_actor(batch)\n"
+            "    agent.update_targets()",
+            "if update % args.policy_frequency == 0:\n"
+            "    metrics |= agent.update_actor(batch)\n"
+            "agent.update_targets()",
+        ),
+    ),
+    *at(
+        ON_POLICY,
+        "train",
+        MATH_ON,
+        ("the learning rate does not fall", "args.anneal_lr", "False"),
+        ("the learning rate always falls", "args.anneal_lr", "True"),
+        ("the learning rate begins a step lower", "begun = ...", "begun = envs.global_step"),
+        (
+            "the learning rate falls in --num-envs times the time",
+            "begun / args.total_timesteps",
+            "begun / args.num_envs / args.total_timesteps",
+        ),
+    ),
+    *at(
+        ON_POLICY,
+        "train",
+        RESUME,
+        (
+            "a resumed run begins the schedule anew",
+            "begun / args.total_timesteps",
+            "(begun - run.first_step) / args.total_timesteps",
+        ),
+        ("a resumed run begins with a new scale of rewards", "reward_scaler=reward_scaler", "**{}"),
+        ("a resumed run begins with an empty rollout", "rollout=rollout", "**{}"),
+    ),
+    *at(
+        REINFORCE,
+        "train",
+        MATH_ON + AUDIT,
+        ("the next batch begins in the middle of episodes", "envs.begin_all()", "pass"),
+    ),
+    *at(
+        OFF_POLICY,
+        "train",
+        RESUME,
+        ("a resumed run begins with an empty memory", "memory=memory", "**{}"),
+        (
+            "a resumed run begins with a new optimizer of the critic",
+            "critic_optimizer=agent.critic_optimizer",
+            "**{}",
+        ),
+        (
+            "a resumed run begins with a new optimizer of the actor",
+            "actor_optimizer=agent.actor_optimizer",
+            "**{}",
+        ),
+    ),
+]
+
+# ── the run, as far as it decides numbers ────────────────────────────────────────────────────────
+
+RUN = [
+    *at(
+        ALL,
+        "evaluate",
+        RUNS,
+        ("evaluation samples", "agent.act(envs.obs, explore=False)", "agent.act(envs.obs)"),
+        (
+            "evaluation plays other episodes each time",
+            "envs.begin_all()",
+            "envs.global_step = torch.seed() % 1000\nenvs.begin_all()",
+        ),
+        (
+            "short episodes count more often",
+            "episodes.setdefault(episode.env, episode)",
+            "episodes.setdefault(len(episodes), episode)",
+        ),
+    ),
+    *at(
+        ALL,
+        "evaluate",
+        RUNS + PEOPLE,
+        (
+            "evaluation draws from training's generators",
+            "set_generators_state(generators)",
+            "pass",
+        ),
+    ),
+    *at(
+        ALL,
+        "set_generators_state",
+        RESUME,
+        ("PyTorch's generator is not restored", "torch.set_rng_state(state['torch'])", "pass"),
+        ("NumPy's generator is not restored", "np.random.set_state(...)", "None"),
+        ("Python's generator is not restored", "random.setstate(...)", "None"),
+    ),
+    *at(
+        ALL,
+        "prepare",
+        RUNS,
+        ("networks and noise that nobody seeds", "torch.manual_seed(args.seed)", "torch.seed()"),
+    ),
+    *at(
+        ALL,
+        "Run.restore",
+        RESUME,
+        ("episodes under way are not replayed", "self.envs.replay()", "pass"),
+        ("evaluations are forgotten", "self.evaluations = ...", "pass"),
+        ("the memory's files are not read", "part.load_files(self.folder)", "pass"),
+        (
+            "optimizers begin anew",
+            "part.load_state_dict(state[name])",
+            "if 'optimizer' not in name:\n    part.load_state_dict(state[name])",
+        ),
+    ),
+    *at(
+        ALL,
+        "Run.open_logs",
+        RESUME,
+        (
+            "episodes after the checkpoint are there twice",
+            "self.episodes.truncate(self.episodes_size)",
+            "pass",
+        ),
+    ),
+    *at(
+        ALL,
+        "Run.evaluate",
+        RUNS,
+        ("best.pt is the worst", "... > max(...)", "... < max(...)"),
+        ("best.pt is the last", "is_best = ...", "is_best = True"),
+    ),
+    *at(
+        ALL,
+        "Run.due",
+        RUNS,
+        (
+            "nothing is due where steps pass it by",
+            "self.step // every > self.previous_step // every",
+            "self.step % every == 0",
+        ),
+    ),
+    *at(
+        ALL,
+        "replacing",
+        RESUME,
+        ("a checkpoint is written in place", "new_path = ...", "new_path = path"),
+    ),
+    *at(
+        ALL,
+        "load_checkpoint",
+        RESUME,
+        ("a stranger's checkpoint runs its code", "weights_only=True", "weights_only=False"),
+    ),
+]
+
+MUTANTS = [
+    *OPTIONS,
+    *ENVIRONMENTS,
+    *MEMORY,
+    *NETWORKS,
+    *ADVANTAGES,
+    *ON_POLICY_AGENTS,
+    *OFF_POLICY_AGENTS,
+    *TRAINING,
+    *RUN,
+]
+
+# ── finding and changing the code ────────────────────────────────────────────────────────────────
+
+
+class NotFound(Exception):
+    """A mistake that has no place in a script as it is now."""
+
+
+def definition(tree, name):
+    """The function, class or method of this name, such as "Agent.act"."""
+    node = tree
+    for part in name.split("."):
+        children = [child for child in node.body if getattr(child, "name", None) == part]
+        if len(children) != 1:
+            raise NotFound(f"there are {len(children)} definitions of {name}")
+        node = children[0]
+    return node
+
+
+def line_of(label, lines, node):
+    """The number of the line with the label in its comment."""
+    numbers = []
+    for number in range(node.lineno, node.end_lineno + 1):
+        comment = lines[number - 1].decode().partition("#")[2]
+        if f"[{label}]" in comment:
+            numbers.append(number)
+    if len(numbers) != 1:
+        raise NotFound(f"{len(numbers)} lines carry the label [{label}]")
+    return numbers[0]
+
+
+def parse(code):
+    """An expression, or else a statement."""
+    statement = ast.parse(code).body[0]
+    if isinstance(statement, ast.Expr):
+        return statement.value
+    return statement
+
+
+def is_hole(pattern):
+    return isinstance(pattern, ast.Constant) and pattern.value is Ellipsis
+
+
+def has_structure(pattern, node, holes):
+    """Whether the node is what the pattern says; appends to `holes` what `...` stands for."""
+    if is_hole(pattern):
+        holes.append(node)
+        return True
+    if type(pattern) is not type(node):
+        return False
+    if isinstance(pattern, list):
+        if [is_hole(each) for each in pattern] == [True]:  # `f(...)`: all arguments
+            holes.extend(node)
+            return len(node) > 0
+        if len(pattern) != len(node):
+            return False
+        return all(has_structure(*pair, holes) for pair in zip(pattern, node, strict=True))
+    if isinstance(pattern, ast.AST):
+        return all(
+            has_structure(getattr(pattern, field), getattr(node, field), holes)
+            for field in pattern._fields
+            if field not in ("ctx", "kind", "type_comment")
+        )
+    return pattern == node
