@@ -1,5 +1,5 @@
-"""Each labelled equation and step of DDPG and TD3 against an oracle that shares no code with it: hand
-calculations, central differences, closed forms, tasks whose values are known."""
+"""Each labelled equation and step of DDPG and TD3 against an oracle that shares no code with it:
+hand calculations, central differences, closed forms, tasks whose values are known."""
 
 import collections
 
@@ -29,7 +29,7 @@ few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def batch(module, size=5, seed=0, obs_size=3, action_size=2):
-    """Random transitions in float64; the ends are all four combinations of the two flags, and more."""
+    """Random transitions in float64; ends are all four combinations of the two flags, and more."""
     random = torch.Generator().manual_seed(seed)
     columns = []
     for shape in ((obs_size,), (action_size,), (), (obs_size,)):
@@ -261,7 +261,7 @@ def test_DPG_1_by_hand(name):
 
 @carrying("10")
 def test_TD3_step_10_values_of_what_was_done(name):
-    """The mean of Q(s, a) of the critic that learns, not of its target, nor of the actor's action."""
+    """The mean of Q(s, a) of the critic that learns, not of its target, not of μ(s)."""
     agent = make_agent(load(name))
     data = batch(load(name))
     with torch.no_grad():
@@ -272,7 +272,7 @@ def test_TD3_step_10_values_of_what_was_done(name):
 
 
 def critic_gradient(name):
-    """Against central differences of Σ over critics of the mean of (Q(s, a) − y)², y being fixed."""
+    """Against central differences of the sum of the means of (Q(s, a) − y)², y being fixed."""
     module = load(name)
     agent = make_agent(module, gamma=0.9, policy_noise=0.0)
     data = batch(module)
@@ -369,7 +369,7 @@ def test_DPG_3_is_the_chain_rule(name):
 def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
     name, num_envs, monkeypatch, tmp_path
 ):
-    """Real training: one update per environment step; TD3's actor every other time, DDPG's always."""
+    """Real training: one update per environment step; TD3's actor every other time."""
     module = load(name)
     updated = []
     init = module.Agent.__init__
@@ -523,8 +523,7 @@ def test_the_first_actions_are_uniform_and_then_the_actors(name, monkeypatch, tm
     st.integers(0, 2**31),
 )
 def test_actions_are_rescaled_in_each_dimension_and_clipped(intervals, seed):
-    """[-1, 1] goes to the bounds, beyond is clipped; what is stored is what the policy chose, in each
-    environment its own."""
+    """[-1, 1] goes to the bounds, beyond is clipped; what is stored is what the policy chose."""
     low, width = np.array(intervals, np.float32).T
     Bounds.action_space = gym.spaces.Box(low, low + width)
     Bounds.executed = []

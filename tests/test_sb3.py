@@ -1,7 +1,8 @@
-"""The same weights and the same data give the same losses, gradients and parameters as Stable-Baselines3.
+"""The same weights and data give the same losses, gradients and parameters as Stable-Baselines3.
 
-Made equal by choice of options: no normalisation of observations and rewards, Adam for A2C, one learning rate. float32;
-tolerance 1e-5 absolute and 1e-4 relative, on parameters that an update moves by more than 1e-3."""
+Made equal by choice of options: no normalisation of observations and rewards, Adam for A2C, one
+learning rate. float32; tolerance 1e-5 absolute and 1e-4 relative, on parameters that an update
+moves by more than 1e-3."""
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from conftest import load
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv
-from toys import Raw, options
+from toys import learn, options
 
 pytestmark = pytest.mark.slow
 STEPS, ENVS, OBS, ACTION = 8, 3, 4, 2
@@ -38,12 +39,6 @@ def parameters(*modules):
     ]
 
 
-def gradients(optimizer):
-    """{parameter: gradient}, which is a piece of one vector in the scripts."""
-    pieces = optimizer.vector.grad.split([p.numel() for p in optimizer.parameters])
-    return {p: piece.view_as(p) for p, piece in zip(optimizer.parameters, pieces, strict=True)}
-
-
 def copy_to(theirs, ours):
     assert [p.shape for p in theirs] == [p.shape for p in ours] and len(ours) > 0
     with torch.no_grad():
@@ -59,12 +54,15 @@ def make(name, num_envs, **values):
 
 
 def rollout(module):
-    """Episodes that end by termination, truncation and both, the last one at the rollout's end; successors that fit."""
-    obs, final = torch.randn(STEPS + 1, ENVS, OBS), torch.randn(STEPS, ENVS, OBS)
-    terminated, truncated = torch.zeros(2, STEPS, ENVS)
-    terminated[2, 0] = truncated[4, 1] = terminated[5, 2] = truncated[5, 2] = truncated[
-        7, 0
-    ] = terminated[7, 1] = 1
+    """Episodes that end by termination, truncation and both, one at the rollout's end."""
+    obs = torch.randn(STEPS + 1, ENVS, OBS)
+    final = torch.randn(STEPS, ENVS, OBS)
+    terminated = torch.zeros(STEPS, ENVS)
+    truncated = torch.zeros(STEPS, ENVS)
+    for t, i in ((2, 0), (5, 2), (7, 1)):
+        terminated[t, i] = 1
+    for t, i in ((4, 1), (5, 2), (7, 0)):
+        truncated[t, i] = 1
     done = torch.maximum(terminated, truncated)[..., None]
     next_obs = torch.where(done > 0, final, obs[1:])
     return module.Transition(
@@ -78,7 +76,7 @@ def rollout(module):
 
 
 def fill(model, data):
-    """What Stable-Baselines3 collects: at a truncation the reward holds γ V of the final observation."""
+    """What Stable-Baselines3 collects: at a truncation the reward holds γ V of what came last."""
     done = torch.maximum(data.terminated, data.truncated)
     with torch.no_grad():
         last = [model.policy.predict_values(x) for x in (*data.next_obs,)]
@@ -115,7 +113,6 @@ def on_policy(name, theirs, monkeypatch, minibatches=1, epochs=1, norm_adv=False
         norm_adv=norm_adv,
         clip_coef=0.1,
     )
-    agent.scale_reward = Raw()
     model = theirs(
         "MlpPolicy",
         DummyVecEnv([Spaces] * ENVS),
@@ -148,16 +145,14 @@ def on_policy(name, theirs, monkeypatch, minibatches=1, epochs=1, norm_adv=False
     fill(model, data)
     before = [p.clone() for p in our]
     ordering = torch.stack([torch.randperm(STEPS * ENVS) for _ in range(epochs)])
-    ours, others = (
-        iter(ordering),
-        iter(ordering % ENVS * STEPS + ordering // ENVS),
-    )  # rows by step, rows by environment
-    monkeypatch.setattr(torch, "randperm", lambda n: next(ours))
+    ours = iter(ordering)  # rows by step
+    others = iter(ordering % ENVS * STEPS + ordering // ENVS)  # rows by environment
+    monkeypatch.setattr(torch, "randperm", lambda n, device: next(ours))
     monkeypatch.setattr(np.random, "permutation", lambda n: next(others).numpy())
-    metrics = agent.learn(data)
+    metrics = learn(agent, data)
     model.train()
     for p, q, old in zip(our, their, before, strict=True):
-        close(gradients(agent.optimizer)[p], q.grad)
+        close(p.grad, q.grad)
         close(p, q)
         assert (p - old).abs().max() > 1e-3
     return metrics, model.logger.name_to_value
@@ -172,7 +167,7 @@ def test_a2c(monkeypatch):
 
 @pytest.mark.parametrize("norm_adv", [False, True])
 def test_ppo_one_minibatch(norm_adv, monkeypatch):
-    """Stable-Baselines3 normalises advantages in each minibatch, we in the rollout: the same where there is one."""
+    """They normalise advantages in each minibatch, we in the rollout: the same where it is one."""
     metrics, said = on_policy(
         "ppo_continuous",
         stable_baselines3.PPO,
@@ -206,7 +201,7 @@ def test_ppo_many_minibatches(monkeypatch):
     "name, theirs", [("td3", stable_baselines3.TD3), ("ddpg", stable_baselines3.DDPG)]
 )
 def test_off_policy(name, theirs, monkeypatch):
-    """Two updates, of which the second moves TD3's actor and targets. The losses are means over the two."""
+    """Two updates, the second of which moves TD3's actor and targets; losses are means of both."""
     size = 32
     module, agent = make(
         name, 1, gamma=0.9, tau=0.5, learning_rate=0.01, policy_noise=0.3, noise_clip=0.4
@@ -224,12 +219,18 @@ def test_off_policy(name, theirs, monkeypatch):
         **extra,
     )
     model.set_logger(configure(None, []))
+    critics = ["critic1", "critic2"] if name == "td3" else ["critic"]
     pairs = [
-        (getattr(agent, part), getattr(model, part))
-        for part in ("actor", "critic", "actor_target", "critic_target")
+        (parameters(agent.actor), parameters(model.actor)),
+        (parameters(*[getattr(agent, each) for each in critics]), parameters(model.critic)),
+        (parameters(agent.actor_target), parameters(model.actor_target)),
+        (
+            parameters(*[getattr(agent, f"{each}_target") for each in critics]),
+            parameters(model.critic_target),
+        ),
     ]
     for ours, others in pairs:
-        copy_to(parameters(others), parameters(ours))
+        copy_to(others, ours)
     ends = [torch.tensor(pattern * (size // 4)) for pattern in ((0.0, 1, 0, 1), (0.0, 0, 1, 1))]
     data = module.Transition(
         torch.randn(size, OBS),
@@ -255,24 +256,17 @@ def test_off_policy(name, theirs, monkeypatch):
         "randint",
         lambda low, high=None, size=1: np.arange(np.prod(size)) % (high or low),
     )
-    before = [p.clone() for ours, _ in pairs for p in parameters(ours)]
+    before = [p.clone() for ours, _ in pairs for p in ours]
     torch.manual_seed(2)
-    losses = [
-        (agent.learn(data, update) if name == "td3" else agent.learn(data))[
-            "losses/critic_loss"
-        ].item()
-        for update in (1, 2)
-    ]
+    loss = "losses/qf_loss" if name == "td3" else "losses/qf1_loss"
+    losses = [learn(agent, data, update)[loss].item() for update in (1, 2)]
     torch.manual_seed(2)
     model.train(gradient_steps=2, batch_size=size)
     close(np.mean(losses), model.logger.name_to_value["train/critic_loss"])
     for ours, others in pairs:
-        for p, q in zip(parameters(ours), parameters(others), strict=True):
+        for p, q in zip(ours, others, strict=True):
             close(p, q)
-    for ours, others in pairs[
-        :1
-    ]:  # the critics' gradients are those that the actor's loss left, in theirs
-        for p, q in zip(parameters(ours), parameters(others), strict=True):
-            close(gradients(agent.actor_optimizer)[p], q.grad)
-    after = [p for ours, _ in pairs for p in parameters(ours)]
+    for p, q in zip(*pairs[0], strict=True):  # in theirs the actor's loss leaves the critics' too
+        close(p.grad, q.grad)
+    after = [p for ours, _ in pairs for p in ours]
     assert all((p - q).abs().max() > 1e-3 for p, q in zip(before, after, strict=True))
