@@ -205,7 +205,8 @@ class Success(Point):
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
-    port = 45671
+    # each of the processes that tests run in has a port of its own
+    port = 45671 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 
     def __init__(self):
         super().__init__()

@@ -64,6 +64,7 @@ def killed_and_resumed(script, options, folder, kills, moments):
     run(script, "--resume", folder, cwd=folder.parent)
 
 
+@ONE_OF_EACH
 def test_a_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
     run(script, *options, "--run-dir", "whole", cwd=tmp_path)
