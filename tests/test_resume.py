@@ -168,7 +168,7 @@ SLOW_OPTIONS = {
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("script", ["a2c", "td3"])
-def test_a_request_to_stop_is_granted_within_a_second_and_saves(
+def test_a_request_to_stop_is_granted_at_once_and_saves(
     script, number, status, vectorization, tmp_path
 ):
     """In the middle of training, of an evaluation, of a resume's replay; no process is left."""
@@ -191,7 +191,8 @@ def test_a_request_to_stop_is_granted_within_a_second_and_saves(
         os.killpg(process.pid, number)
         said = process.communicate(timeout=30)[0]
         assert process.returncode == status, said
-        assert time.monotonic() - began < 2, what  # one of ours, and a slow machine's other
+        # a second, and what a busy machine adds; what is interrupted would take minutes
+        assert time.monotonic() - began < 5, what
         assert not processes_of(process), what
         assert "Traceback" not in said, said
         if what == "training":

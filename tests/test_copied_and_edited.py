@@ -1,0 +1,141 @@
+"""People copy a script and change it: each of these edits trains, resumes and is evaluated."""
+
+import re
+
+import pytest
+from conftest import ROOT, SMALL, checkpoint, run
+
+LAYER_NORM = (
+    "layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]",
+    "layers += [nn.Linear(fan_in, fan_out), nn.LayerNorm(fan_out), nn.ReLU()]",
+)
+OPTION = '    """What this algorithm has."""\n'
+UHLENBECK = '''class Noise(nn.Module):
+    """Ornstein-Uhlenbeck."""
+
+    def __init__(self, action_size):
+        super().__init__()
+        self.state = nn.Buffer(torch.zeros(action_size))
+
+    def forward(self):
+        self.state.add_(-0.15 * self.state + 0.2 * torch.randn_like(self.state))
+        return self.state
+
+
+class Agent(nn.Module):'''
+EDITS = {  # script; (what is replaced, by what) in its text
+    "LayerNorm after the hidden layers": (
+        "td3",
+        [
+            LAYER_NORM,
+            ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers[:-2])"),
+        ],
+    ),
+    "LayerNorm on-policy": (
+        "a2c",
+        [
+            (
+                "layers += [linear, nn.Tanh()]",
+                "layers += [linear, nn.LayerNorm(fan_out), nn.Tanh()]",
+            ),
+            ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers[:-2])"),
+        ],
+    ),
+    "another activation": ("ddpg", [("nn.ReLU()", "nn.SiLU()")]),
+    "AdamW": ("td3", [("torch.optim.Adam,", "torch.optim.AdamW,")]),
+    "AdamW on-policy": ("ppo_continuous", [("torch.optim.Adam(", "torch.optim.AdamW(")]),
+    "RMSprop": (
+        "a2c",
+        [("torch.optim.Adam(", "torch.optim.RMSprop("), (", eps=1e-5, fused=True", "")],
+    ),
+    "a critic of other widths": (
+        "td3",
+        [
+            (
+                OPTION,
+                OPTION + "    critic_sizes: tuple[int, ...] = (24, 12)  # units of the critics\n",
+            ),
+            (
+                "self.critic1 = Critic(obs_size, action_size, args.hidden_sizes)",
+                "self.critic1 = Critic(obs_size, action_size, args.critic_sizes)",
+            ),
+        ],
+    ),
+    "a critic of other widths on-policy": (
+        "a2c",
+        [
+            (
+                OPTION,
+                OPTION + "    critic_sizes: tuple[int, ...] = (24, 12)  # units of the critic\n",
+            ),
+            ("Critic(obs_size, args.hidden_sizes)", "Critic(obs_size, args.critic_sizes)"),
+        ],
+    ),
+    "double precision": ("td3", [("args).to(device)\n", "args).to(device).double()\n")]),
+    "double precision on-policy": (
+        "ppo_continuous",
+        [("envs.action_size, args).to(device)\n", "envs.action_size, args).to(device).double()\n")],
+    ),
+    "log-std that does not learn": (
+        "ppo_continuous",
+        [("torch.full((action_size,), -0.5))", "torch.full((action_size,), -0.5), False)")],
+    ),
+    "a wrapper": (
+        "reinforce",
+        [
+            (
+                "    return env\n\n\ndef make_vector_env",
+                "    return gym.wrappers.TransformReward(env, abs)\n\n\ndef make_vector_env",
+            )
+        ],
+    ),
+    "a learning-rate scheduler": (
+        "td3",
+        [
+            (
+                "        run.start(\n",
+                "        scheduler = torch.optim.lr_scheduler.LinearLR(agent.actor_optimizer)\n"
+                "        run.start(\n            scheduler=scheduler,\n",
+            ),
+            (
+                "            # report\n",
+                "            scheduler.step()\n\n            # report\n",
+            ),
+        ],
+    ),
+    "Ornstein-Uhlenbeck noise": (
+        "ddpg",
+        [
+            ("class Agent(nn.Module):", UHLENBECK),
+            (
+                "        self.actor_parameters = list",
+                "        self.noise = Noise(action_size)\n        self.actor_parameters = list",
+            ),
+            (
+                "action + self.args.exploration_noise * torch.randn_like(action)",
+                "action + self.noise()",
+            ),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
+    script, replacements = EDITS[edit]
+    text = (ROOT / f"{script}.py").read_text()
+    for old, new in replacements:
+        assert old in text, old
+        text = text.replace(old, new)
+    copy = tmp_path / "mine.py"
+    copy.write_text(text)
+    options = [*SMALL[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
+    run(copy, *options, "--total-timesteps", 600, cwd=tmp_path)
+    before = checkpoint(tmp_path / "run")["agent"]
+    run(copy, "--resume", "run", "--total-timesteps", 900, cwd=tmp_path)
+    after = checkpoint(tmp_path / "run")["agent"]
+    moved = {name for name in before if not before[name].equal(after[name])}
+    assert any(name.startswith("actor.") for name in moved)
+    assert ("actor.log_std" in moved) == (script not in ("td3", "ddpg") and "does not" not in edit)
+    said = run(copy, "--evaluate", "run", cwd=tmp_path).stdout
+    assert re.search("policy of step 900, .*return -?[0-9]", said)
