@@ -79,10 +79,14 @@ class RunArgs:
     num_threads: int = 1  # processor threads; more may pay for a run that has the machine to itself
     matmul_precision: Literal["highest", "high", "medium"] = "highest"  # PyTorch's, of float32
     compile: bool = False  # compile the updates with torch.compile
-    eval_frequency: int = 50_000  # environment steps between evaluations; 0: only at the end
+    eval_frequency: int = (
+        50_000  # environment steps between evaluations; 0: at the start and the end
+    )
     eval_episodes: int = 10  # episodes per evaluation; 1, with --num-envs 1: one environment exists
     eval_max_steps: int = 30_000  # steps after which an evaluation ends an episode
-    checkpoint_frequency: int = 50_000  # environment steps between checkpoints; 0: only at the end
+    checkpoint_frequency: int = (
+        50_000  # environment steps between checkpoints; 0: at the start and the end
+    )
     run_dir: Path | None = None  # folder of the new run; None: one in runs/ with a name of its own
     resume: Path | None = None  # folder of a run to go on with, exactly where it was saved
     evaluate: Path | None = None  # folder of a run whose policy to evaluate instead of training
@@ -507,8 +511,9 @@ class Environments:
 class Rollout:
     """The transitions since the last update, of all environments."""
 
-    def __init__(self, num_steps):
+    def __init__(self, num_steps, device):
         self.num_steps = num_steps
+        self.device = device
         self.transitions = []
 
     def add(self, transition):
@@ -527,7 +532,9 @@ class Rollout:
         return {"transitions": [tuple(transition) for transition in self.transitions]}
 
     def load_state_dict(self, state):
-        self.transitions = [Transition(*columns) for columns in state["transitions"]]
+        self.transitions = []
+        for columns in state["transitions"]:
+            self.transitions.append(Transition(*[x.to(self.device) for x in columns]))
 
 
 class Batch(NamedTuple):
@@ -727,7 +734,7 @@ def train(args):
     with Run(args) as run, Environments(args, args.num_envs, device) as envs:
         agent = Agent(envs.obs_size, envs.action_size, args).to(device)
         reward_scaler = RewardScaler(args.num_envs, args.gamma).to(device)
-        rollout = Rollout(args.num_steps)
+        rollout = Rollout(args.num_steps, device)
         run.start(
             envs=envs,
             rollout=rollout,
@@ -1349,14 +1356,17 @@ def check_args(args):
         yield "--resume and --evaluate exclude each other"
     if args.best and not args.evaluate:
         yield "--best goes with --evaluate"
-    if args.run_dir and args.run_dir.exists() and not (args.resume or args.evaluate):
+    is_new = not (args.resume or args.evaluate)
+    if is_new and args.run_dir and args.run_dir.exists():
         yield f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"
-    if args.init_from and not args.resume and not (args.init_from / "checkpoint.pt").exists():
+    if is_new and args.init_from and not (args.init_from / "checkpoint.pt").exists():
         yield f"--init-from {args.init_from}: holds no run with a checkpoint"
-    if args.compile and not shutil.which(os.environ.get("CXX", "c++")):
+    if args.compile and not args.evaluate and not shutil.which(os.environ.get("CXX", "c++")):
         yield "--compile: needs a C++ compiler, such as g++"
     wandb = importlib.util.find_spec("wandb") if args.track else None
-    if args.track and (wandb is None or wandb.origin is None):  # no origin: a folder of that name
+    if (
+        args.track and not args.evaluate and (wandb is None or wandb.origin is None)
+    ):  # no origin: a folder of that name
         yield "--track: needs wandb; pip install wandb"
     try:
         torch.empty(0, device=choose_device(args.device))

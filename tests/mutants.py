@@ -1388,6 +1388,11 @@ def run_tests(folder, arguments):
     return re.findall(r"^(?:FAILED|ERROR) tests/(\S+?::.+?)(?: - .*)?$", said, re.MULTILINE)
 
 
+def tested(scripts):
+    """Of text that all share one of each kind is enough, as in the tests themselves."""
+    return ("a2c", "td3") if scripts == ALL else scripts
+
+
 def caught_by(mutant):
     """The first test that fails, or what happened instead."""
     with tempfile.TemporaryDirectory() as name:
@@ -1397,8 +1402,8 @@ def caught_by(mutant):
             text = (folder / f"{script}.py").read_text()
             (folder / f"{script}.py").write_text(mutated(text, mutant))
         arguments = ["-x", *(f"tests/{test}" for test in mutant.tests)]
-        if mutant.scripts != ALL:
-            arguments += ["-k", " or ".join(mutant.scripts)]
+        # tests of a request to stop know nothing of numbers, and fail where the machine is busy
+        arguments += ["-k", f"({' or '.join(tested(mutant.scripts))}) and not request"]
         failed = run_tests(folder, arguments)
     if failed is None:
         return "", f"SURVIVES: no end after {LONGEST} s"

@@ -56,6 +56,8 @@ def stored_transitions(script, monkeypatch, tmp_path, num_envs, vectorization):
 
     def remember_rollout(self):
         rollouts.append(take(self))
+        if script == "reinforce":  # each batch begins with new episodes in all environments
+            assert (rollouts[-1].obs[0, :, 1] == 0).all()
         return module.Transition(*[column.clone() for column in rollouts[-1]])
 
     monkeypatch.setattr(module.Rollout, "take", remember_rollout)

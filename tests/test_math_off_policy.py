@@ -379,7 +379,14 @@ def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
         agent.actor_optimizer.register_step_post_hook(lambda *_: updated.append("a"))
         agent.critic_optimizer.register_step_post_hook(lambda *_: updated.append("c"))
 
+    update_targets = module.Agent.update_targets
+
+    def recorded(agent):
+        updated.append("t")
+        update_targets(agent)
+
     monkeypatch.setattr(module.Agent, "__init__", hooked)
+    monkeypatch.setattr(module.Agent, "update_targets", recorded)
     train(
         module,
         monkeypatch,
@@ -394,7 +401,7 @@ def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
     )
     said = "".join(updated)
     assert said.count("c") == 48
-    assert said in ("cca" if name == "td3" else "ca") * 60
+    assert said in ("ccat" if name == "td3" else "cat") * 60
 
 
 @carrying("14")
@@ -453,6 +460,19 @@ def test_what_each_update_leaves_alone(name):
     assert moved(agent.update_targets) == {"actor_target", *(f"{n}_target" for n in names)}
     for target in (agent.actor_target, *target_critics(agent)):
         assert all(p.grad is None for p in target.parameters())
+
+
+@both
+def test_gradients_of_earlier_updates_do_not_add_up(name):
+    agent = make_agent(load(name), learning_rate=0.0, policy_noise=0.0, tau=0.0)
+    data = batch(load(name))
+    found = []
+    for _ in range(2):
+        learn(agent, data)
+        parameters = [*agent.actor_parameters, *agent.critic_parameters]
+        found.append([parameter.grad.clone() for parameter in parameters])
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 def test_ddpg_has_all_steps_but_those_that_are_td3s_tricks():

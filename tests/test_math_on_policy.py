@@ -717,6 +717,42 @@ def test_reinforce_says_when_it_learned_nothing(call):
     assert "nothing was learned" not in said
 
 
+def test_a_batch_of_reinforce_waits_for_an_episode_of_every_environment():
+    module = load("reinforce")
+    rollout = module.Rollout(2, torch.device("cpu"))
+    step = module.Transition(*[torch.zeros(2)] * 6)
+    rollout.add(step._replace(terminated=torch.tensor([1.0, 0.0])))
+    assert not rollout.is_full()
+    rollout.add(step)
+    assert not rollout.is_full()
+    rollout.add(step._replace(truncated=torch.tensor([0.0, 1.0])))
+    assert rollout.is_full()
+    assert rollout.take().reward.shape == (3, 2)
+    assert not rollout.is_full()
+
+
+def test_episodes_that_a_batch_of_reinforce_leaves_do_not_run_into_the_next():
+    module = load("reinforce")
+    agent = make_agent(module, num_envs=2)
+    scaler = module.RewardScaler(2, 0.9).double()
+    rollout = batch(module, 3, 2)
+    rollout.terminated[1, 0] = 1  # the second episode of this environment is under way at the end
+    rollout.truncated[2, 1] = 1
+    agent.prepare(rollout, scaler)
+    assert scaler.discounted_return.tolist() == [0, 0]
+
+
+@anywhere
+def test_actions_are_those_of_normalised_observations(name):
+    agent = make_agent(load(name))
+    agent.obs_statistics.mean.fill_(7.0)
+    agent.obs_statistics.var.fill_(9.0)
+    obs = 7 + 3 * torch.randn(5, 3).double()
+    with torch.no_grad():
+        expected = agent.actor((obs - 7) / 3)
+    torch.testing.assert_close(agent.act(obs, explore=False), expected, rtol=1e-6, atol=1e-6)
+
+
 @anywhere
 def test_float32_agrees_with_float64(name):
     module = load(name)

@@ -300,6 +300,9 @@ def test_init_from_begins_with_another_runs_weights(script, call, tmp_path):
     old = evaluations(tmp_path / "old")[-1]
     call(script, *plain, "--init-from", "old", "--run-dir", "same")
     assert evaluations(tmp_path / "same")[0]["return_mean"] == old["return_mean"]
+    (tmp_path / "old").rename(tmp_path / "moved")  # its weights are in the new run
+    call(script, "--evaluate", "same")
+    (tmp_path / "moved").rename(tmp_path / "old")
     said = call(script, *plain, "--init-from", "old", "--env-id", "Pendulum-v1", status=2).err
     assert "--init-from old: its weights do not fit" in said
     call(script, "--resume", folder)
