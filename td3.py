@@ -7,14 +7,18 @@
 # ///
 """TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477).
 
-Off-policy: a critic learns Q(s, a) from remembered transitions, and the actor climbs it.
+Off-policy: a critic learns Q(s, a) from remembered transitions, and the actor learns to choose the
+actions that the critic values most.
 
     y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)
     critics: minimise (Qᵢ(s, a) − y)²        actor: maximise Q₁(s, μ(s))
 
-μ′ and Q′ are targets, slow copies of the networks. To DDPG it adds three tricks: noise on target
-actions [6], the smaller of two critics [8], and an actor that learns less often [13].
-Sections 1 to 6 are the algorithm; [1] to [15] number its steps.
+μ′, Q′₁ and Q′₂ are target networks, slow copies of μ, Q₁ and Q₂. TD3 is DDPG with three tricks:
+noise on the target actions [6], the smaller of two critics [8], delayed updates of the actor [13].
+
+The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
+line) are the same text in every script of this repository. [1] to [15] number the algorithm's
+steps and [DPG-1] to [DPG-4] its equations, as the derivations in docs/ do.
 """
 
 import contextlib
@@ -67,54 +71,53 @@ Json = Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")]
 
 @dataclass
 class RunArgs:
-    """What all scripts have."""
+    """Options of every script."""
 
     env_id: str = "HalfCheetah-v5"  # Gymnasium task; my_module:MyTask-v0 for one of your own
-    env_kwargs: Json = field(default_factory=dict)  # options of the task, '{"frame_skip": 2}'
+    env_kwargs: Json = field(default_factory=dict)  # options of the task: '{"frame_skip": 2}'
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
-    seed: int = 1  # seed of networks, environments and noise
-    total_timesteps: int = 1_000_000  # environment steps, all environments together
-    vectorization: Literal["auto", "sync", "async", "native"] = "auto"  # auto: native or else sync
+    seed: int = 1  # seed of the networks, the environments and all noise
+    total_timesteps: int = 1_000_000  # environment steps, summed over all environments
+    vectorization: Literal["auto", "sync", "async", "native"] = "auto"  # auto: native, else sync
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
-    num_threads: int = 1  # processor threads; more may pay for a run that has the machine to itself
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"  # PyTorch's, of float32
+    num_threads: int = 1  # processor threads; more can help a run that has the machine to itself
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"  # of float32, PyTorch's
     compile: bool = False  # compile the updates with torch.compile
-    eval_frequency: int = (
-        50_000  # environment steps between evaluations; 0: at the start and the end
-    )
-    eval_episodes: int = 10  # episodes per evaluation; 1, with --num-envs 1: one environment exists
-    eval_max_steps: int = 30_000  # steps after which an evaluation ends an episode
-    checkpoint_frequency: int = (
-        50_000  # environment steps between checkpoints; 0: at the start and the end
-    )
-    run_dir: Path | None = None  # folder of the new run; None: one in runs/ with a name of its own
-    resume: Path | None = None  # folder of a run to go on with, exactly where it was saved
-    evaluate: Path | None = None  # folder of a run whose policy to evaluate instead of training
-    best: bool = False  # with --evaluate: the policy of the best evaluation, not the last policy
-    init_from: Path | None = None  # folder of a run whose weights this new run begins with
+    # environment steps between evaluations; 0: evaluate at the start and the end only
+    eval_frequency: int = 50_000
+    # episodes per evaluation; 1 together with --num-envs 1 keeps to one environment at a time
+    eval_episodes: int = 10
+    eval_max_steps: int = 30_000  # steps after which an evaluation cuts an episode short
+    # environment steps between checkpoints; 0: save at the start and the end only
+    checkpoint_frequency: int = 50_000
+    run_dir: Path | None = None  # folder of the new run; None: a new folder in runs/
+    resume: Path | None = None  # folder of a run to continue exactly where it was saved
+    evaluate: Path | None = None  # folder of a run whose policy to evaluate, without training
+    best: bool = False  # with --evaluate: the policy of the best evaluation, not the last one
+    init_from: Path | None = None  # folder of a run whose weights this new run starts from
     capture_video: bool = False  # record the first episode of each evaluation
-    track: bool = False  # log to Weights & Biases as well
-    wandb_project_name: str = "continuous-control"  # project there
+    track: bool = False  # log to Weights & Biases too
+    wandb_project_name: str = "continuous-control"  # project in Weights & Biases
 
 
 @dataclass
 class AlgorithmArgs:
-    """What this algorithm has."""
+    """Options of this algorithm."""
 
     num_envs: int = 1  # N, environments that step together
-    # transitions in the memory and, at most, in its files: a million of HalfCheetah's take 172 MB,
-    # of Humanoid's 2.9 GB
+    # transitions that the memory keeps, in RAM and in the run's folder: a million take 172 MB for
+    # HalfCheetah, 2.9 GB for Humanoid
     buffer_size: int = 1_000_000
     hidden_sizes: tuple[int, ...] = (256, 256)  # units of each hidden layer
     learning_starts: int = 10_000  # environment steps with random actions before learning
-    exploration_noise: float = 0.1  # σ of the noise on actions, which range over [-1, 1]
+    exploration_noise: float = 0.1  # σ of the noise on actions, which lie in [-1, 1]
     batch_size: int = 256  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
     policy_noise: float = 0.2  # σ of the noise on target actions
-    noise_clip: float = 0.5  # bound of the noise on target actions
-    learning_rate: float = 3e-4  # Adam's, of all networks
-    policy_frequency: int = 2  # critic updates per update of the actor and the targets
-    tau: float = 0.005  # τ, step of the targets towards the networks
+    noise_clip: float = 0.5  # largest noise on target actions
+    learning_rate: float = 3e-4  # learning rate of Adam, all networks
+    policy_frequency: int = 2  # critic updates per update of the actor and the target networks
+    tau: float = 0.005  # τ, step of the target networks towards the networks
 
 
 @dataclass
@@ -123,16 +126,21 @@ class Args(AlgorithmArgs, RunArgs):
 
 
 def check_algorithm_args(args):
-    """Yields what cannot work, in words."""
     for name in ("num_envs", "buffer_size", "batch_size", "policy_frequency"):
-        if getattr(args, name) < 1:
-            yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1"
+        must_be_at_least(1, name, args)
+    for name in ("exploration_noise", "policy_noise", "noise_clip", "learning_rate"):
+        must_be_at_least(0, name, args)
     if args.num_envs > args.buffer_size:
-        yield f"--num-envs {args.num_envs}: must be at most --buffer-size {args.buffer_size}"
-    if args.learning_starts + args.num_envs > args.total_timesteps:
-        yield (
-            f"--learning-starts {args.learning_starts}: must be less than --total-timesteps "
-            f"{args.total_timesteps} by a step of each environment, or nothing is learned"
+        raise UsageError(
+            f"--num-envs {args.num_envs}: must be at most --buffer-size {args.buffer_size}"
+        )
+    if not 0 <= args.tau <= 1:
+        raise UsageError(f"--tau {args.tau}: must be from 0 to 1")
+    first_steps = math.ceil(args.learning_starts / args.num_envs) * args.num_envs
+    if first_steps + args.num_envs > args.total_timesteps:
+        raise UsageError(
+            f"--learning-starts {args.learning_starts}: must leave each environment a step of "
+            f"--total-timesteps {args.total_timesteps}, or nothing is learned"
         )
 
 
@@ -151,19 +159,19 @@ class Transition(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What is known of an episode when it ends."""
+    """An episode of one environment, when it ends."""
 
     env: int  # which of the N environments
-    global_step: int  # environment steps of the run by then
+    global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # the task's info["is_success"] at the end, where it tells
+    success: float | None  # info["is_success"] at the end, None where the task has no such thing
 
 
 def make_env(args, **options):
-    """One environment, for training, evaluation and video: change it or wrap it here.
+    """One environment, for training, evaluation and video. Change or wrap it here.
 
-    `options` are those of gym.make; a video passes render_mode.
+    `options` go to gym.make; a video passes render_mode.
     """
     env = gym.make(
         args.env_id,
@@ -175,27 +183,33 @@ def make_env(args, **options):
 
 
 def make_vector_env(args, num_envs, video_folder=None):
-    """`num_envs` environments that step together, and how: all ways give the same numbers.
+    """`num_envs` environments that step together, and the name of what steps them.
 
-    native_mujoco.py stands in for `make_env` only where that makes a MuJoCo task, unchanged.
+    sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
+    NumPy's global generator: in one process they share it.)
     """
-    env_fns = [functools.partial(make_task, args)] * num_envs
     if args.vectorization == "async" and video_folder is None:
-        env_fns = [functools.partial(make_worker_task, args, os.getpid())] * num_envs
-        return gym.vector.AsyncVectorEnv(env_fns, autoreset_mode="Disabled"), "async"
+        env_fn = functools.partial(make_worker_task, args, os.getpid())
+        envs = gym.vector.AsyncVectorEnv([env_fn] * num_envs, autoreset_mode="Disabled")
+        return envs, "async"
+
     backend = "sync"
-    if video_folder is not None:
-        env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
-    elif args.vectorization in ("auto", "native"):
+    if args.vectorization in ("auto", "native") and video_folder is None:
         reason = why_not_native(args)
         if reason is None:
             return native_mujoco.vectorize(make_env(args), num_envs, args.num_threads), "native"
         backend = f"sync, not native: {reason}"
+
+    env_fns = [functools.partial(make_task, args)] * num_envs
+    if video_folder is not None:
+        env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
     return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="Disabled"), backend
 
 
 def why_not_native(args):
-    """Why native_mujoco.py cannot stand in for `make_env`, in words; None where it can."""
+    """None where `make_env` makes a MuJoCo task that native_mujoco.py can step, unchanged and not
+    wrapped; else the reason why it cannot.
+    """
     if native_mujoco is None:
         return "native_mujoco.py is not there"
     with contextlib.closing(make_env(args)) as env:
@@ -203,10 +217,10 @@ def why_not_native(args):
 
 
 class Task(gym.Wrapper):
-    """A task with flat float32 observations and plain numbers, whatever kinds it has them in.
+    """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    It seeds `random` and np.random too, for tasks that draw from them, and says what is wrong with
-    what a task returns. Of `info` it keeps is_success.
+    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns is
+    checked, so that a mistake in it is named. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -268,7 +282,7 @@ def to_number(name, value):
 
 
 class WorkerTask(Task):
-    """A task in a process of its own: its errors come to the main process as text."""
+    """A task in a process of its own, which sends its errors to the main process as text."""
 
     def reset(self, **options):
         return self.in_words(super().reset, **options)
@@ -303,34 +317,39 @@ def make_rendering_env(args):
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")  # renders without a screen, as "osmesa" does
     env = make_env(args, render_mode="rgb_array")
-    with contextlib.suppress(AttributeError, KeyError):  # MuJoCo's runners have a camera that
-        camera = env.unwrapped.model.camera("track")  # goes along with them
+    # MuJoCo's walking tasks have a camera that follows the robot
+    with contextlib.suppress(AttributeError, KeyError):
+        camera = env.unwrapped.model.camera("track")
         env.unwrapped.mujoco_renderer.camera_id = camera.id
     return env
 
 
 def print_mujoco_warning(text):
-    if "deprecated" not in text:  # of Gymnasium's models, which a user cannot change
+    if "deprecated" not in text:  # that concerns Gymnasium's models, which a user cannot change
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-# without this MuJoCo writes its warnings to a file in the user's folder
+# else MuJoCo writes its warnings to a file in the user's folder
 mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
 def scale_action(action, space):
-    """From [-1, 1] to the bounds of the task, [N, A] → [N, …], each dimension by its own."""
+    """From [-1, 1] to the bounds of the task: [N, A] → [N, *shape of an action].
+
+    A Gaussian policy can leave [-1, 1]: the task gets the clipped action, the algorithm learns from
+    the one that was drawn.
+    """
     unit = action.reshape(-1, *space.shape)
     scaled = space.low + (unit + 1) / 2 * (space.high - space.low)
     return scaled.clip(space.low, space.high).astype(space.dtype)
 
 
 class Environments:
-    """N environments as the algorithms see them: flat float32 tensors, actions in [-1, 1].
+    """N environments as the algorithm sees them: flat float32 tensors, actions in [-1, 1].
 
-    They can be restored exactly: each episode has a seed of its own, a checkpoint has the seeds and
-    the actions of the episodes under way, and `replay` plays them again. So everything comes back
-    that a task hides, as long as seed and actions determine it.
+    A resumed run needs the simulators in the state they had, and most cannot be saved. So each
+    episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
+    unfinished episodes, and `replay` plays them again.
     """
 
     def __init__(self, args, num_envs, device, purpose="training", video_folder=None):
@@ -340,7 +359,7 @@ class Environments:
         self.purpose = purpose
         self.video_folder = video_folder
         self.global_step = 0
-        self.is_stepping = False  # also where a step was interrupted
+        self.is_stepping = False  # stays True where Ctrl-C interrupts a step
         self.open()
         self.action_space = self.envs.single_action_space
         self.obs_size = math.prod(self.envs.single_observation_space.shape)
@@ -349,8 +368,8 @@ class Environments:
         self.episode_return = np.zeros(num_envs)
         self.episode_length = np.zeros(num_envs, dtype=np.int64)
         self.episode_success = np.full(num_envs, np.nan)
-        self.actions = []  # all since the oldest episode under way began
-        self.finished = []  # episodes, until someone takes them
+        self.actions = []  # since the start of the oldest unfinished episode
+        self.finished = []  # episodes that ended since the last take_finished()
 
     def __enter__(self):
         return self
@@ -376,7 +395,7 @@ class Environments:
         self.begin_episodes(np.ones(self.num_envs, dtype=bool))
 
     def begin_episodes(self, where):
-        """Begins an episode in each environment i where where[i]."""
+        """Begins an episode in each environment i with where[i]."""
         stream = 0 if self.purpose == "training" else 1
         sequence = np.random.SeedSequence((self.args.seed, stream, self.global_step))
         self.episode_seed[where] = sequence.generate_state(self.num_envs)[where]
@@ -393,9 +412,12 @@ class Environments:
         self.obs = self.tensor(obs)
 
     def step(self, action):
-        """Steps all environments with actions [N, A]. What to act on next is then in `obs`."""
+        """Steps all environments with actions [N, A], and begins new episodes where one ended.
+
+        What to act on next is then in `self.obs`, which is not next_obs where an episode began.
+        """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
-        self.must_be_finite("action, and so some weight of the network,", task_action)
+        self.must_be_finite("action (and a weight of the network)", task_action)
         with self.naming_the_step():
             next_obs, reward, terminated, truncated, info = self.envs.step(task_action)
         self.must_be_finite("task's observation", next_obs)
@@ -424,7 +446,7 @@ class Environments:
         return transition
 
     def episode(self, i):
-        """The episode under way in environment i, as far as it has come."""
+        """The episode of environment i, as far as it has come."""
         success = self.episode_success[i].item()
         return Episode(
             env=i,
@@ -452,12 +474,12 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """An error of the task goes on with its traceback, and says when it came."""
+        """Adds to an error of the task at which step it came; its traceback stays."""
         self.is_stepping = True
         try:
             yield
         except Exception as error:
-            error.add_note(f"This error of the task came at {self.place()}.")
+            error.add_note(f"The task raised this at {self.place()}.")
             self.is_stepping = False
             raise
         self.is_stepping = False
@@ -477,7 +499,7 @@ class Environments:
         }
 
     def load_state_dict(self, state):
-        """`replay` must follow, to bring the environments themselves to this state."""
+        """`replay` must follow: it brings the environments themselves to this state."""
         self.global_step = state["global_step"]
         self.obs = state["obs"].to(self.device)
         self.actions = list(state["actions"].cpu().numpy())
@@ -487,10 +509,10 @@ class Environments:
         self.episode_success = state["episode_success"].cpu().numpy().copy()
 
     def replay(self):
-        """Plays the episodes under way again.
+        """Plays the unfinished episodes again, from their seeds and actions.
 
-        All environments must step together, so those whose episode is younger step along before it
-        begins, where it does not matter how.
+        All environments step together, so one whose episode began later than the oldest is stepped
+        along, and reset when its own episode begins: n steps ago, if it is n steps long.
         """
         expected = self.obs
         self.reset(np.ones(self.num_envs, dtype=bool))
@@ -505,8 +527,8 @@ class Environments:
                 self.reset(begins | terminated | truncated)
         if not torch.equal(self.obs, expected):
             say(
-                "warning: seed and actions did not bring the task back to the state that it had; "
-                "going on from the one that it has now"
+                "warning: the task is not in the state in which it was saved, though its seed and "
+                "actions were the same; training goes on from the state that it is in"
             )
 
 
@@ -516,16 +538,17 @@ class Environments:
 class ReplayBuffer:
     """The newest `capacity` transitions.
 
-    A checkpoint comes with a file of the transitions that are new since the one before, so saving
-    costs what is new; files that only hold forgotten transitions are deleted.
+    With each checkpoint the transitions that are new since the one before go to a file of their
+    own, so that a million need not be written each time.
     """
 
     def __init__(self, capacity, obs_size, action_size, like):
-        """`like` is a parameter of the agent: the memory has its device and its type of number."""
+        """`like` is a parameter of the agent: the memory has its device and dtype."""
         self.capacity = capacity
         widths = [obs_size, action_size, 1, obs_size, 1, 1]
-        size = like.element_size() * capacity * sum(widths)
-        warn_if_larger_than_memory(f"--buffer-size {capacity}", size)
+        if like.device.type == "cpu":
+            size = like.element_size() * capacity * sum(widths)
+            warn_if_larger_than_ram(f"--buffer-size {capacity}", size)
         self.rows = like.detach().new_empty(capacity, sum(widths))  # [1] a transition per row
         obs, action, reward, next_obs, terminated, truncated = self.rows.split(widths, dim=1)
         self.columns = Transition(  # views of the rows
@@ -537,10 +560,10 @@ class ReplayBuffer:
             truncated=truncated.squeeze(1),
         )
         self.total = 0  # transitions so far; number i is in row i % capacity
-        self.saved = 0  # how many of them the last checkpoint knows
+        self.saved = 0  # how many of them are in files
 
     def add(self, transition):
-        """Takes a transition of N environments."""
+        """Takes one step of N environments."""
         rows = self.rows_of(self.total, self.total + len(transition.reward))
         for column, values in zip(self.columns, transition, strict=True):
             column[rows] = values.to(column)
@@ -556,10 +579,10 @@ class ReplayBuffer:
         return torch.arange(start, end, device=self.rows.device) % self.capacity
 
     def save_files(self, folder):
-        """Must come before the checkpoint, which says how many transitions count."""
+        """Comes before the checkpoint, which says how many transitions count."""
         for _, end, path in self.files(folder):
             if end <= self.saved - self.capacity:
-                path.unlink()  # neither this checkpoint nor the one before needs it
+                path.unlink()  # the last checkpoint does not need it, nor will this one
         start = max(self.saved, self.total - self.capacity)
         if start < self.total:
             new = self.rows[self.rows_of(start, self.total)]
@@ -568,10 +591,10 @@ class ReplayBuffer:
         self.saved = self.total
 
     def load_files(self, folder):
-        """Must come after the checkpoint."""
+        """Comes after load_state_dict."""
         for start, end, path in self.files(folder):
             if start >= self.total:
-                path.unlink()  # a killed run wrote it after its last checkpoint
+                path.unlink()  # written for a checkpoint that was never completed
             elif end > self.total - self.capacity:
                 rows = self.rows_of(start, end)
                 self.rows[rows] = torch.as_tensor(np.load(path)).to(self.rows)
@@ -590,13 +613,13 @@ class ReplayBuffer:
         self.saved = state["total"]
 
 
-def warn_if_larger_than_memory(option, size):
-    """`size` in bytes, of what is going to be filled."""
+def warn_if_larger_than_ram(option, size):
+    """`size` in bytes. Linux only: elsewhere it says nothing."""
     with contextlib.suppress(OSError):
         found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
         if found and size > 1024 * int(found[1]):
             say(
-                f"warning: {option} may grow to {size / 1e9:.1f} GB, this machine has "
+                f"warning: {option} needs {size / 1e9:.1f} GB when full, this machine has "
                 f"{1024 * int(found[1]) / 1e9:.1f} GB free",
                 file=sys.stderr,
             )
@@ -639,7 +662,7 @@ class Critic(nn.Module):
 
 
 class Agent(nn.Module):
-    """The actor, two critics, the target of each, and their updates."""
+    """The actor, two critics, a target network of each, and their updates."""
 
     def __init__(self, obs_size, action_size, args):
         super().__init__()
@@ -659,7 +682,8 @@ class Agent(nn.Module):
     @torch.no_grad()
     def act(self, obs, explore=True):
         """[N, O] → [N, A] in [-1, 1]."""
-        action = self.actor(obs.to(self.actor_parameters[0]))
+        obs = obs.to(self.actor_parameters[0])  # its device and dtype
+        action = self.actor(obs)
         if explore:
             action = action + self.args.exploration_noise * torch.randn_like(action)
         return action.clamp(-1, 1)
@@ -667,7 +691,7 @@ class Agent(nn.Module):
     # fmt: off
     @torch.no_grad()
     def target(self, batch):
-        """y [B], what a critic learns towards."""
+        """y [B], the target of each critic."""
         args = self.args
         next_action = self.actor_target(batch.next_obs)                     # [5]  a′ = μ′(s′)
         noise = args.policy_noise * torch.randn_like(next_action)           # [6]  ε
@@ -680,11 +704,12 @@ class Agent(nn.Module):
 
     def update_critics(self, batch):
         self.critic_optimizer.zero_grad()
-        metrics = self.critic_gradients(batch)
+        metrics = self.critic_backward(batch)
         self.critic_optimizer.step()                                        # [12] step
         return metrics
 
-    def critic_gradients(self, batch):
+    def critic_backward(self, batch):
+        """The critics' losses and gradients, which --compile makes one graph. Returns metrics."""
         target = self.target(batch)
         q1 = self.critic1(batch.obs, batch.action)                          # [10] Q₁(s, a)
         q2 = self.critic2(batch.obs, batch.action)                          #      Q₂(s, a)
@@ -702,14 +727,14 @@ class Agent(nn.Module):
 
     def update_actor(self, batch):
         self.actor_optimizer.zero_grad()
-        metrics = self.actor_gradients(batch)
+        metrics = self.actor_backward(batch)
         self.actor_optimizer.step()
         return metrics
 
-    def actor_gradients(self, batch):
+    def actor_backward(self, batch):
         q = self.critic1(batch.obs, self.actor(batch.obs))
         actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q₁
-        actor_loss.backward(inputs=self.actor_parameters)
+        actor_loss.backward(inputs=self.actor_parameters)                   #      not the critic's
         return {"losses/actor_loss": actor_loss.detach()}
 
     def update_targets(self):
@@ -731,7 +756,7 @@ def polyak(network, target, tau):
 
 def train(args):
     """Trains, and returns the folder of the run."""
-    args = prepare(args)
+    args = set_up(args)
     device = choose_device(args.device)
     with Run(args) as run, Environments(args, args.num_envs, device) as envs:
         agent = Agent(envs.obs_size, envs.action_size, args).to(device)
@@ -746,15 +771,15 @@ def train(args):
             critic_optimizer=agent.critic_optimizer,
         )
         if args.compile:
-            agent.critic_gradients = compiled(agent.critic_gradients)
-            agent.actor_gradients = compiled(agent.actor_gradients)
+            agent.critic_backward = compiled(agent.critic_backward)
+            agent.actor_backward = compiled(agent.actor_backward)
             agent.update_targets = compiled(agent.update_targets)
-        if run.evaluation_pending:
+        if run.evaluation_pending:  # at step 0, or where a stop interrupted one
             run.evaluate()
 
         metrics = {}
         while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
-            # act: at random until there is something to learn from
+            # act: at random until learning starts, but for a policy that has learned before
             learning = envs.global_step >= args.learning_starts
             if learning or args.init_from:
                 action = agent.act(envs.obs)
@@ -766,10 +791,10 @@ def train(args):
 
             # learn: one update per environment step
             if learning:
-                for update in range(envs.global_step - args.num_envs, envs.global_step):
+                for step in range(envs.global_step - args.num_envs, envs.global_step):
                     batch = memory.sample(args.batch_size)
                     metrics |= agent.update_critics(batch)
-                    if update % args.policy_frequency == 0:
+                    if step % args.policy_frequency == 0:  # the delay
                         metrics |= agent.update_actor(batch)
                         agent.update_targets()
 
@@ -789,7 +814,7 @@ def train(args):
 # ── 7  run folder, checkpoint, evaluation, command line: the same text in all scripts ────────────
 
 SCRIPT = Path(__file__).resolve()
-RESUME_MAY_CHANGE = {  # options that a resumed run may have other values of
+RESUME_MAY_CHANGE = {  # options that --resume can change
     "total_timesteps",
     "vectorization",
     "device",
@@ -800,7 +825,7 @@ RESUME_MAY_CHANGE = {  # options that a resumed run may have other values of
     "capture_video",
     "track",
 }
-EVALUATE_MAY_CHANGE = {
+EVALUATE_MAY_CHANGE = {  # options that --evaluate can change
     "best",
     "env_kwargs",
     "max_episode_steps",
@@ -816,28 +841,28 @@ NOT_SAVED = {"run_dir", "resume", "evaluate", "best"}  # options that config.jso
 
 
 class UsageError(Exception):
-    """Something that the user can mend on the command line."""
+    """A mistake that the user can correct on the command line."""
 
 
 class TrainingError(Exception):
-    """Training cannot go on, for a reason that the message names."""
+    """Training cannot continue; the message says why."""
 
 
 class Run:
-    """The folder of a run, its progress, and the wish to stop it.
+    """A run: its folder, its logs and checkpoints, and the signals that stop it.
 
-    Ctrl-C and SIGTERM ask the training loop to stop, so that the run can be saved; they interrupt
-    evaluations, which begin anew when the run is resumed. A second one quits at once.
+    Ctrl-C and SIGTERM ask the training loop to stop, so that the run can be saved. They interrupt
+    an evaluation, which starts over when the run is resumed. A second signal quits at once.
     """
 
     def __init__(self, args):
         self.args = args
         self.step = 0
         self.previous_step = 0
-        self.earlier_seconds = 0.0  # that the run took before it was resumed
+        self.earlier_seconds = 0.0  # time that the run took before it was resumed
         self.evaluations = []  # rows of evaluations.csv
-        self.evaluation_pending = True  # at the beginning, and where a stop cut one short
-        self.episodes_size = 0  # bytes of episodes.csv at the checkpoint
+        self.evaluation_pending = True  # at step 0, and where a stop interrupted one
+        self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
         self.stop_signal = None
         self.is_interruptible = False
         self.old_handlers = {}
@@ -868,7 +893,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """What runs in this may be interrupted at any point: nothing of it is saved."""
+        """For what leaves nothing half done: a signal interrupts it at once."""
         if self.stop_requested():
             raise KeyboardInterrupt
         self.is_interruptible = True
@@ -878,10 +903,10 @@ class Run:
             self.is_interruptible = False
 
     def start(self, envs, agent, **parts):
-        """Makes the folder, or restores all parts from the checkpoint of the run that is resumed.
+        """Makes the folder, or restores all parts from the checkpoint of the resumed run.
 
-        Parts have `state_dict` and `load_state_dict`; those with more than a checkpoint should hold
-        have `save_files` and `load_files` too.
+        Each part has `state_dict` and `load_state_dict`. A part that is too large for each
+        checkpoint has `save_files` and `load_files` too.
         """
         self.envs = envs
         self.agent = agent
@@ -894,7 +919,7 @@ class Run:
             if self.args.init_from:
                 initialize(agent, self.args.init_from)
             envs.begin_all()
-            # a run that ended before its first checkpoint has a folder already
+            # a run that was killed before its first checkpoint has a folder already
             self.folder = self.args.resume or make_folder(self.args)
             shutil.copy(SCRIPT, self.folder)
         write_config(self.args, self.folder)
@@ -911,7 +936,7 @@ class Run:
         self.write_evaluations()
         self.episodes = open(self.folder / "episodes.csv", "a", buffering=1)
         self.to_close.callback(self.episodes.close)
-        self.episodes.truncate(self.episodes_size)  # rows after the checkpoint come again
+        self.episodes.truncate(self.episodes_size)  # the resumed run writes the later rows again
         if self.episodes_size == 0:
             print("global_step,episode_return,episode_length", file=self.episodes)
         if self.args.track:
@@ -927,7 +952,7 @@ class Run:
             self.to_close.callback(wandb.finish)
         self.writer = SummaryWriter(
             self.folder,
-            purge_step=self.step + 1 if self.step else None,  # what comes again is not shown twice
+            purge_step=self.step + 1 if self.step else None,  # later points are written again
         )
         self.to_close.callback(self.writer.close)
         rows = [f"|{name}|{value}|" for name, value in saved_options(self.args).items()]
@@ -943,7 +968,7 @@ class Run:
         self.to_close.callback(self.bar.close)
 
     def advance(self):
-        """Takes note of the step that the environments made, and of the episodes that ended."""
+        """Logs the step that the environments made, and the episodes that ended with it."""
         self.previous_step = self.step
         self.step = self.envs.global_step
         self.bar.update(self.step - self.previous_step)
@@ -959,7 +984,7 @@ class Run:
             self.print_progress()
 
     def print_progress(self):
-        """A line now and then, where there is no terminal for a progress bar."""
+        """A line instead of the progress bar, where there is no terminal."""
         self.last_line = time.perf_counter()
         seconds_per_step = (self.last_line - self.start_time) / max(1, self.step - self.first_step)
         left = timedelta(seconds=round(seconds_per_step * (self.args.total_timesteps - self.step)))
@@ -967,7 +992,7 @@ class Run:
         say(f"step {self.step}, {percent:.0f}%, {1 / seconds_per_step:.0f} steps/s, {left} left")
 
     def due(self, every):
-        """Whether the last step passed a multiple of `every` environment steps; 0: never."""
+        """Whether the last step reached or passed a multiple of `every` steps; 0: never."""
         return every > 0 and self.step // every > self.previous_step // every
 
     def log(self, metrics):
@@ -985,7 +1010,7 @@ class Run:
         self.evaluation_pending = True
         seconds = round(self.seconds(), 3)
         one_at_a_time = self.args.num_envs == 1 and self.args.eval_episodes == 1
-        if one_at_a_time:  # for simulators of which only one instance can run
+        if one_at_a_time:  # for a simulator that cannot run twice on this machine
             self.envs.close()
         video_folder = self.folder / "videos" / f"step-{self.step}"
         try:
@@ -1020,14 +1045,14 @@ class Run:
             ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
         )
         for row in self.evaluations:
-            columns |= row  # a task may add columns
+            columns |= row  # success_rate, where the task has it
         with replacing(self.folder / "evaluations.csv", "w") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
             table.writerows(self.evaluations)
 
     def seconds(self):
-        """That the run took so far, with the time before it was resumed."""
+        """Time that the run took so far, before it was resumed too."""
         return self.earlier_seconds + time.perf_counter() - self.start_time
 
     def save(self):
@@ -1054,8 +1079,8 @@ class Run:
         self.step = state["step"]
         if self.step > self.args.total_timesteps:
             raise UsageError(
-                f"--total-timesteps {self.args.total_timesteps}: the run is at step {self.step} "
-                "already; give more"
+                f"--total-timesteps {self.args.total_timesteps}: this run has reached step "
+                f"{self.step} already; give a larger number"
             )
         self.earlier_seconds = state["seconds"]
         self.evaluations = state["evaluations"]
@@ -1071,10 +1096,10 @@ class Run:
         if state["total_timesteps"] != self.args.total_timesteps:
             say(f"--total-timesteps was {state['total_timesteps']}, is {self.args.total_timesteps}")
             if getattr(self.args, "anneal_lr", False):
-                say("the learning rate follows the schedule of the new length from here on")
+                say("from here on the learning rate follows the schedule of the new length")
 
     def finish(self):
-        """Saves, evaluates and says how to go on. A run that was asked to stop only saves."""
+        """Saves, then evaluates. A run that was asked to stop saves only."""
         last_evaluated = self.evaluations[-1]["global_step"] if self.evaluations else None
         self.evaluation_pending = self.evaluation_pending or last_evaluated != self.step
         self.save()
@@ -1087,7 +1112,7 @@ class Run:
             raise KeyboardInterrupt
         if self.first_step == self.step:
             more = 2 * self.args.total_timesteps
-            say(f"this run is finished; extend it with --total-timesteps {more} or the like")
+            say(f"this run is finished; to extend it, add for example --total-timesteps {more}")
         can_render = "rgb_array" in self.envs.envs.metadata.get("render_modes", [])
         video = ["--capture-video"] if can_render else []
         say(f"finished at step {self.step}; watch: {command_to('--evaluate', self.folder, *video)}")
@@ -1115,12 +1140,12 @@ def note_changed_script(folder):
 
 
 def make_folder(args):
-    """A new folder, of this run alone, also where many begin in the same second."""
+    """A new folder for this run alone, even when many runs start in the same second."""
     if args.run_dir:
         try:
             args.run_dir.mkdir(parents=True)
         except FileExistsError:
-            raise UsageError(f"--run-dir {args.run_dir}: exists; give a new one") from None
+            raise UsageError(f"--run-dir {args.run_dir}: exists already") from None
         return args.run_dir
     name = f"{args.env_id}__{SCRIPT.stem}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S}"
     name = re.sub(r"[^\w.-]", "_", name)
@@ -1135,7 +1160,7 @@ def make_folder(args):
 
 @contextlib.contextmanager
 def replacing(path, mode="wb"):
-    """Opens a file that takes the place of `path` when complete: at each moment one is whole."""
+    """Opens a file that replaces `path` once it is complete, so that `path` is always whole."""
     new_path = path.with_name(path.name + ".tmp")
     with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
         yield file
@@ -1145,7 +1170,7 @@ def replacing(path, mode="wb"):
 
 
 def load_checkpoint(path):
-    """What `torch.save` wrote: a zip file, which has a checksum of each part."""
+    """Loads what torch.save wrote: a zip file, which has a checksum of each part."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -1157,7 +1182,7 @@ def load_checkpoint(path):
 
 
 def generators_state():
-    """Of all generators that this process draws from: PyTorch's, NumPy's, Python's."""
+    """The state of every random generator of this process: PyTorch's, NumPy's, Python's."""
     _, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -1177,10 +1202,10 @@ def set_generators_state(state):
 
 @torch.no_grad()
 def evaluate(agent, args, video_folder):
-    """`eval_episodes` episodes of the policy without exploration, from the same starts each time.
+    """Plays `eval_episodes` episodes without exploration, with the same seeds each time.
 
-    Each is of an environment of its own, so that short ones do not count more often. Returns a list
-    of Episode. Leaves training's generators as they were.
+    Each has an environment of its own, so that short episodes do not count more than long ones.
+    Returns a list of Episode. Training's random generators stay as they were.
     """
     device = next(agent.parameters()).device
     video_folder = video_folder if args.capture_video else None
@@ -1196,7 +1221,7 @@ def evaluate(agent, args, video_folder):
                 if len(episodes) == args.eval_episodes:
                     break
             for i in range(args.eval_episodes):
-                episodes.setdefault(i, envs.episode(i))  # cut short by eval_max_steps
+                episodes.setdefault(i, envs.episode(i))  # what eval_max_steps cut short
     finally:
         set_generators_state(generators)
     if video_folder:
@@ -1225,13 +1250,13 @@ def in_words(result):
 
 
 def compiled(method):
-    """The method as one graph, with the gradients; the optimizer's step must stay outside."""
+    """The method as one graph, its backward() included. An optimizer's step would break it."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 
 
 def load_agent(run_dir, best=False):
-    """The agent of a run as it was saved last, or of its best evaluation, and the step it is of."""
+    """The agent as a run saved it last, or at its best evaluation; and the step of that."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1245,15 +1270,15 @@ def load_agent(run_dir, best=False):
 
 
 def load_policy(run_dir, best=False):
-    """The policy of a run for programs of your own: a function from an observation of the task to
-    an action of the task.
+    """The policy of a run, for your own programs: a function from an observation of the task to an
+    action of the task, both NumPy.
 
         policy = load_policy("runs/...")
         obs, reward, terminated, truncated, info = env.step(policy(obs))
     """
     agent, _ = load_agent(run_dir, best)
     task = make_task(load_args(run_dir))
-    task.close()  # only its spaces are needed
+    task.close()  # its spaces are enough
 
     def policy(obs):
         obs = torch.as_tensor(task.flat(obs)).unsqueeze(0)
@@ -1270,7 +1295,7 @@ def initialize(agent, run_dir):
         agent.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"--init-from {run_dir}: its weights do not fit: {reason}") from None
+        raise UsageError(f"--init-from {run_dir}: the weights do not fit: {reason}") from None
 
 
 def saved_options(args):
@@ -1304,13 +1329,13 @@ def load_args(run_dir):
     """The options of a run."""
     path = Path(run_dir) / "config.json"
     if not path.exists():
-        raise UsageError(f"{run_dir} holds no run: it has no config.json")
+        raise UsageError(f"{run_dir} is not the folder of a run: it has no config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is damaged: {error}") from None
     if config["script"] != SCRIPT.name:
-        raise UsageError(f"{run_dir} holds a run of {config['script']}, not of {SCRIPT.name}")
+        raise UsageError(f"{run_dir} is a run of {config['script']}, not of {SCRIPT.name}")
     options = config["options"]
     for name, value in options.items():
         if isinstance(value, list):
@@ -1331,11 +1356,11 @@ def choose_device(name):
     return torch.device(name)
 
 
-def prepare(args):
-    """Checks the options, sets up PyTorch, seeds, and returns a copy of the options for one run."""
+def set_up(args):
+    """Checks the options, sets up PyTorch and seeds. Returns a copy of the options for the run."""
     args = copy.copy(args)
-    for mistake in itertools.chain(check_args(args), check_algorithm_args(args)):
-        raise UsageError(mistake)
+    check_args(args)
+    check_algorithm_args(args)
     check_task(args)
     torch.set_num_threads(args.num_threads)
     torch.set_float32_matmul_precision(args.matmul_precision)
@@ -1345,46 +1370,62 @@ def prepare(args):
     return args
 
 
+def must_be_at_least(least, name, args):
+    value = getattr(args, name)
+    if not value >= least:  # so that NaN is refused too
+        raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+
+
 def check_args(args):
-    """Yields what cannot work, in words."""
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
-        if getattr(args, name) < 1:
-            yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 1"
+        must_be_at_least(1, name, args)
     for name in ("seed", "eval_frequency", "checkpoint_frequency"):
-        if getattr(args, name) < 0:
-            yield f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least 0"
+        must_be_at_least(0, name, args)
+    if args.max_episode_steps is not None:
+        must_be_at_least(1, "max_episode_steps", args)
     if args.seed >= 2**32:
-        yield f"--seed {args.seed}: must be less than 2**32, as NumPy wants it"
-    if args.max_episode_steps is not None and args.max_episode_steps < 1:
-        yield f"--max-episode-steps {args.max_episode_steps}: must be at least 1"
+        raise UsageError(f"--seed {args.seed}: must be less than 2**32, NumPy's limit")
+    if not 0 <= args.gamma <= 1:
+        raise UsageError(f"--gamma {args.gamma}: must be from 0 to 1")
+    if min(args.hidden_sizes, default=1) < 1:
+        raise UsageError(f"--hidden-sizes {args.hidden_sizes}: each must be at least 1")
     if not isinstance(args.env_kwargs, dict):
-        yield f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
-    elif {"max_episode_steps", "render_mode"} & args.env_kwargs.keys():
-        yield "--env-kwargs: max_episode_steps and render_mode have options of their own"
+        raise UsageError(
+            f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
+        )
+    if {"max_episode_steps", "render_mode"} & args.env_kwargs.keys():
+        raise UsageError(
+            "--env-kwargs: use --max-episode-steps and --capture-video for "
+            "max_episode_steps and render_mode"
+        )
     if args.resume and args.evaluate:
-        yield "--resume and --evaluate exclude each other"
+        raise UsageError("--resume and --evaluate: give one of the two")
     if args.best and not args.evaluate:
-        yield "--best goes with --evaluate"
-    is_new = not (args.resume or args.evaluate)
-    if is_new and args.run_dir and args.run_dir.exists():
-        yield f"--run-dir {args.run_dir}: exists; give a new one, or --resume it"
-    if is_new and args.init_from and not (args.init_from / "checkpoint.pt").exists():
-        yield f"--init-from {args.init_from}: holds no run with a checkpoint"
-    if args.compile and not args.evaluate and not shutil.which(os.environ.get("CXX", "c++")):
-        yield "--compile: needs a C++ compiler, such as g++"
-    wandb = importlib.util.find_spec("wandb") if args.track else None
-    if (
-        args.track and not args.evaluate and (wandb is None or wandb.origin is None)
-    ):  # no origin: a folder of that name
-        yield "--track: needs wandb; pip install wandb"
+        raise UsageError("--best: needs --evaluate RUN_DIR")
     try:
         torch.empty(0, device=choose_device(args.device))
     except (RuntimeError, AssertionError) as error:
-        yield f"--device {args.device}: {str(error).splitlines()[0]}"
+        raise UsageError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
+    if not args.evaluate:
+        check_training_args(args)
+
+
+def check_training_args(args):
+    is_new = not args.resume
+    if is_new and args.run_dir and args.run_dir.exists():
+        raise UsageError(f"--run-dir {args.run_dir}: exists; give a new folder, or --resume it")
+    if is_new and args.init_from and not (args.init_from / "checkpoint.pt").exists():
+        raise UsageError(f"--init-from {args.init_from}: there is no checkpoint.pt in it")
+    if args.compile and not shutil.which(os.environ.get("CXX", "c++")):
+        raise UsageError("--compile: needs a C++ compiler, such as g++")
+    if args.track:
+        wandb = importlib.util.find_spec("wandb")
+        if wandb is None or wandb.origin is None:  # no origin: just a folder of that name
+            raise UsageError("--track: needs wandb; install it with: pip install wandb")
 
 
 def check_task(args):
-    """Makes the task once, and looks whether these scripts can learn it."""
+    """Makes the task once, to see whether these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
         env = make_env(args)
@@ -1393,8 +1434,8 @@ def check_task(args):
     except ModuleNotFoundError as error:
         module = args.env_id.partition(":")[0]
         if error.__cause__ is None or error.__cause__.name != module.partition(".")[0]:
-            raise  # the task's own module was found, and imports another that is not there
-        raise UsageError(f"{option}: there is no module {module} here or installed") from None
+            raise  # the module of the task is there; one that it imports is not
+        raise UsageError(f"{option}: no module {module} in this folder or installed") from None
     except TypeError as error:
         if any(f"unexpected keyword argument '{name}'" in str(error) for name in args.env_kwargs):
             raise UsageError(f"--env-kwargs {json.dumps(args.env_kwargs)}: {error}") from None
@@ -1419,14 +1460,14 @@ def check_task(args):
 def check_spaces(option, env):
     if not env.observation_space.is_np_flattenable:
         raise UsageError(
-            f"{option}: its observations {env.observation_space} cannot be made a vector; "
-            "wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
+            f"{option}: its observations {env.observation_space} cannot be flattened to a "
+            "vector; wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
         )
     actions = env.action_space
     if not isinstance(actions, gym.spaces.Box) or actions.dtype.kind != "f":
-        message = f"{option}: this script is for continuous actions, a Box of floats, not {actions}"
+        message = f"{option}: this script needs continuous actions, a Box of floats, not {actions}"
         if (SCRIPT.parent / "discrete").is_dir():
-            message += "; for discrete actions there are the scripts in discrete/"
+            message += "; the scripts in discrete/ are for discrete actions"
         raise UsageError(message)
     if not actions.is_bounded():
         raise UsageError(
@@ -1455,7 +1496,7 @@ def check_video(args, option, env):
 
 @dataclass
 class CommandLine:
-    """The options in two groups, for --help."""
+    """The options in two groups, as --help shows them."""
 
     run: tyro.conf.OmitArgPrefixes[RunArgs]
     algorithm: tyro.conf.OmitArgPrefixes[AlgorithmArgs]
@@ -1468,13 +1509,13 @@ def command_line(defaults):
         )
 
     default = CommandLine(run=part(RunArgs), algorithm=part(AlgorithmArgs))
-    description = textwrap.indent(__doc__, " ")  # else tyro joins its lines
+    description = textwrap.indent(__doc__, " ")  # indented, or tyro would join the lines
     given = tyro.cli(CommandLine, default=default, description=description)
     return Args(**vars(given.run), **vars(given.algorithm))
 
 
 def parse_args():
-    """The options; of a run that is resumed or evaluated, its own but for those given anew."""
+    """The options. --resume and --evaluate start from those of the run, which few may change."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:
@@ -1487,15 +1528,14 @@ def parse_args():
     for name, value in vars(args).items():
         if name not in may_change and value != getattr(saved, name):
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}: this run has {getattr(saved, name)}; "
-                "for another value begin a new run, with these weights if you like: "
-                f"--init-from {folder}"
+                f"--{name.replace('_', '-')} {value}: this run has {getattr(saved, name)}; to "
+                f"change it, start a new run, from these weights with --init-from {folder}"
             )
     return args
 
 
 def evaluate_run(args):
-    args = prepare(args)
+    args = set_up(args)
     note_changed_script(args.evaluate)
     agent, step = load_agent(args.evaluate, args.best)
     agent.to(choose_device(args.device))
@@ -1510,8 +1550,8 @@ def exit_on_signal(number, frame):
 
 def main():
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # where it cannot show a γ
-    sys.path.append(os.getcwd())  # for a task of your own in the current folder
+        stream.reconfigure(errors="replace")  # for a terminal that cannot show a γ
+    sys.path.append(os.getcwd())  # to find your own task in the current folder
     signal.signal(signal.SIGTERM, exit_on_signal)
     try:
         args = parse_args()

@@ -89,7 +89,7 @@ OPTIONS = [
         COMMAND_LINE,
         (
             "a run that ends before learning starts trains nothing and succeeds",
-            "args.learning_starts + args.num_envs > args.total_timesteps",
+            "first_steps + args.num_envs > args.total_timesteps",
             "False",
         ),
     ),
@@ -126,8 +126,8 @@ ENVIRONMENTS = [
         ),
         (
             "the same, in processes",
-            "gym.vector.AsyncVectorEnv(env_fns, autoreset_mode='Disabled')",
-            "gym.vector.AsyncVectorEnv(env_fns, autoreset_mode='SameStep')",
+            "gym.vector.AsyncVectorEnv([env_fn] * num_envs, autoreset_mode='Disabled')",
+            "gym.vector.AsyncVectorEnv([env_fn] * num_envs, autoreset_mode='SameStep')",
         ),
         (
             "observations are overwritten by the next step",
@@ -474,8 +474,16 @@ NETWORKS = [
         ON_POLICY,
         "mlp",
         MATH_ON,
-        ("the last layer is bounded by a tanh", "layers[:-1]", "layers"),
-        ("the first actions are large", "gain=last_gain", "gain=100"),
+        (
+            "the last layer is bounded by a tanh",
+            "nn.Sequential(*layers, orthogonal_linear(*sizes[-2:], last_gain))",
+            "nn.Sequential(*layers, orthogonal_linear(*sizes[-2:], last_gain), nn.Tanh())",
+        ),
+        (
+            "the first actions are large",
+            "orthogonal_linear(*sizes[-2:], last_gain)",
+            "orthogonal_linear(*sizes[-2:], 100)",
+        ),
     ),
     *at(
         OFF_POLICY,
@@ -543,7 +551,7 @@ ADVANTAGES = [
     ),
     *at(
         CRITIC,
-        "Agent.prepare",
+        "Agent.make_batch",
         MATH_ON,
         (
             "λ and γ are swapped",
@@ -571,7 +579,7 @@ ADVANTAGES = [
     ),
     *at(
         ON_POLICY,
-        "Agent.prepare",
+        "Agent.make_batch",
         MATH_ON,
         ("networks learn from what is not normalised", "obs = ...", "obs = rollout.obs"),
         (
@@ -589,7 +597,7 @@ ADVANTAGES = [
     ),
     *at(
         PPO,
-        "Agent.prepare",
+        "Agent.make_batch",
         MATH_ON,
         ("advantages are not centred", "advantage - advantage.mean()", "advantage"),
         ("--norm-adv is ignored", "args.norm_adv", "False"),
@@ -608,7 +616,7 @@ ADVANTAGES = [
     ),
     *at(
         REINFORCE,
-        "Agent.prepare",
+        "Agent.make_batch",
         MATH_ON,
         ("returns run over time limits", "done = ...", "done = rollout.terminated.clone()"),
         ("the baseline is of the current batch", "baseline = ...", "baseline = return_.mean()"),
@@ -686,14 +694,14 @@ ON_POLICY_AGENTS = [
         ("one pass only", "range(self.args.update_epochs)", "range(1)"),
         (
             "--target-kl ends the passes at once",
-            "... > self.args.target_kl",
-            "... < self.args.target_kl",
+            "... > target_kl",
+            "... < target_kl",
         ),
-        ("--target-kl is ignored", "... > self.args.target_kl", "False"),
+        ("--target-kl is ignored", "... > target_kl", "False"),
     ),
     *at(
         ON_POLICY,
-        "Agent.gradients",
+        "Agent.backward",
         MATH_ON,
         (
             "the gradient has no bound",
@@ -704,20 +712,20 @@ ON_POLICY_AGENTS = [
     ),
     *at(
         REINFORCE,
-        "Agent.gradients [PG-4]",
+        "Agent.backward [PG-4]",
         MATH_ON,
         ("descends the return", "-(...).sum()", "(...).sum()"),
         ("mean over steps", "-(...).sum() / args.num_envs", "-(...).mean()"),
     ),
     *at(
         A2C,
-        "Agent.gradients [AC-1]",
+        "Agent.backward [AC-1]",
         MATH_ON,
         ("descends the advantage", "-(...).mean()", "(...).mean()"),
     ),
     *at(
         CRITIC,
-        "Agent.gradients",
+        "Agent.backward",
         MATH_ON,
         ("half of the squared error", "F.mse_loss(...)", "F.mse_loss(...) / 2"),
         ("--vf-coef is ignored", "args.vf_coef * critic_loss", "critic_loss"),
@@ -725,7 +733,7 @@ ON_POLICY_AGENTS = [
     ),
     *at(
         PPO,
-        "Agent.gradients",
+        "Agent.backward",
         MATH_ON,
         (
             "the ratio is upside down",
@@ -909,7 +917,7 @@ OFF_POLICY_AGENTS = [
     ),
     *at(
         DDPG,
-        "Agent.critic_gradients",
+        "Agent.critic_backward",
         MATH_OFF,
         ("half of the squared error", "F.mse_loss(...)", "F.mse_loss(...) / 2"),
         (
@@ -920,7 +928,7 @@ OFF_POLICY_AGENTS = [
     ),
     *at(
         TD3,
-        "Agent.critic_gradients",
+        "Agent.critic_backward",
         MATH_OFF,
         ("only the first twin learns", "q1_loss + q2_loss", "q1_loss"),
         ("half of the squared errors", "q1_loss + q2_loss", "(q1_loss + q2_loss) / 2"),
@@ -939,7 +947,7 @@ OFF_POLICY_AGENTS = [
     ),
     *at(
         OFF_POLICY,
-        "Agent.actor_gradients",
+        "Agent.actor_backward",
         MATH_OFF,
         ("the actor descends", "-q.mean()", "q.mean()"),
         (
@@ -955,13 +963,13 @@ OFF_POLICY_AGENTS = [
     ),
     *at(
         DDPG,
-        "Agent.actor_gradients",
+        "Agent.actor_backward",
         MATH_OFF,
         ("the actor climbs the target critic", "self.critic", "self.critic_target"),
     ),
     *at(
         TD3,
-        "Agent.actor_gradients",
+        "Agent.actor_backward",
         MATH_OFF,
         ("the actor climbs the target critic", "self.critic1", "self.critic1_target"),
         ("the actor climbs the second twin", "self.critic1", "self.critic2"),
@@ -1057,13 +1065,13 @@ TRAINING = [
             "range(envs.global_step - args.num_envs, envs.global_step)",
             "range(args.num_envs)",
         ),
-        ("no delay", "update % args.policy_frequency == 0", "True"),
+        ("no delay", "step % args.policy_frequency == 0", "True"),
         (
             "the targets have no delay",
-            "if update % args.policy_frequency == 0:\n"
+            "if step % args.policy_frequency == 0:\n"
             "    metrics |= agent.update_actor(batch)\n"
             "    agent.update_targets()",
-            "if update % args.policy_frequency == 0:\n"
+            "if step % args.policy_frequency == 0:\n"
             "    metrics |= agent.update_actor(batch)\n"
             "agent.update_targets()",
         ),
@@ -1073,11 +1081,15 @@ TRAINING = [
         "train",
         MATH_ON,
         ("the learning rate does not fall", "args.anneal_lr", "False"),
-        ("the learning rate begins a step lower", "begun = ...", "begun = envs.global_step"),
+        (
+            "the learning rate begins a step lower",
+            "first_step = ...",
+            "first_step = envs.global_step",
+        ),
         (
             "the learning rate falls in --num-envs times the time",
-            "begun / args.total_timesteps",
-            "begun / args.num_envs / args.total_timesteps",
+            "first_step / args.total_timesteps",
+            "first_step / args.num_envs / args.total_timesteps",
         ),
     ),
     *at(
@@ -1086,8 +1098,8 @@ TRAINING = [
         RESUME,
         (
             "a resumed run begins the schedule anew",
-            "begun / args.total_timesteps",
-            "(begun - run.first_step) / args.total_timesteps",
+            "first_step / args.total_timesteps",
+            "(first_step - run.first_step) / args.total_timesteps",
         ),
         ("a resumed run begins with a new scale of rewards", "reward_scaler=reward_scaler", "**{}"),
         ("a resumed run begins with an empty rollout", "rollout=rollout", "**{}"),
@@ -1150,7 +1162,7 @@ RUN = [
     ),
     *at(
         ALL,
-        "prepare",
+        "set_up",
         RUNS,
         ("networks and noise that nobody seeds", "torch.manual_seed(args.seed)", "torch.seed()"),
     ),

@@ -9,7 +9,7 @@ from toys import learn, make_agent, train
 
 
 def compile_as_the_script_does(module, agent):
-    names = ["gradients", "critic_gradients", "actor_gradients", "update_targets"]
+    names = ["backward", "critic_backward", "actor_backward", "update_targets"]
     for name in names:
         if hasattr(agent, name):
             setattr(agent, name, module.compiled(getattr(agent, name)))

@@ -358,10 +358,10 @@ def test_a_memory_larger_than_the_machines_is_a_warning(script, call):
 
 @pytest.mark.parametrize("script", ["td3", "ddpg"])
 def test_the_warning_names_sizes(script, capsys):
-    load(script).warn_if_larger_than_memory("--buffer-size 7", 10**16)
+    load(script).warn_if_larger_than_ram("--buffer-size 7", 10**16)
     said = capsys.readouterr().err
     assert "--buffer-size 7 may grow to 10000000.0 GB" in said
-    load(script).warn_if_larger_than_memory("--buffer-size 7", 1000)
+    load(script).warn_if_larger_than_ram("--buffer-size 7", 1000)
     assert capsys.readouterr().err == ""
 
 
