@@ -164,7 +164,7 @@ def test_hints_say_uv_run_where_uv_runs_the_script(script, tmp_path):
 def test_track_without_wandb_is_refused_also_beside_a_folder_of_that_name(script, call, tmp_path):
     (tmp_path / "wandb").mkdir()
     said = call(script, *SMALL[script], *TASK, "--track", status=2).err
-    assert "--track: needs wandb; pip install wandb" in said
+    assert "--track: needs wandb; install it with: pip install wandb" in said
 
 
 @ONE_OF_EACH

@@ -9,7 +9,7 @@ LAYER_NORM = (
     "layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]",
     "layers += [nn.Linear(fan_in, fan_out), nn.LayerNorm(fan_out), nn.ReLU()]",
 )
-OPTION = '    """What this algorithm has."""\n'
+OPTION = '    """Options of this algorithm."""\n'
 UHLENBECK = '''class Noise(nn.Module):
     """Ornstein-Uhlenbeck."""
 
@@ -35,10 +35,9 @@ EDITS = {  # script; (what is replaced, by what) in its text
         "a2c",
         [
             (
-                "layers += [linear, nn.Tanh()]",
-                "layers += [linear, nn.LayerNorm(fan_out), nn.Tanh()]",
+                "gain=math.sqrt(2)), nn.Tanh()]",
+                "gain=math.sqrt(2)), nn.LayerNorm(fan_out), nn.Tanh()]",
             ),
-            ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers[:-2])"),
         ],
     ),
     "another activation": ("ddpg", [("nn.ReLU()", "nn.SiLU()")]),

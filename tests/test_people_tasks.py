@@ -133,7 +133,7 @@ def test_an_error_of_the_task_keeps_its_traceback_and_says_when(
     said = run(script, *BRIEF[script], *options, cwd=tmp_path, status=1).stderr
     assert re.search(rf'people_tasks.py", line \d+, in {where}\n', said)
     assert ("no speed" if unpicklable else "KeyError: 'speed'") in said
-    assert re.search(r"This error of the task came at step 0 of (training|evaluation)\.", said)
+    assert re.search(r"The task raised this at step 0 of (training|evaluation)\.", said)
 
 
 @ONE_OF_EACH
@@ -191,7 +191,7 @@ def test_a_task_that_cannot_be_replayed_says_so_and_goes_on(script, call, tmp_pa
     options = [*BRIEF[script], "--env-id", "people_tasks:Undetermined-v0", "--run-dir", "run"]
     call(script, *options)
     said = call(script, "--resume", "run", "--total-timesteps", 700).out
-    assert "did not bring the task back to the state that it had" in said
+    assert "the task is not in the state in which it was saved" in said
     assert checkpoint(tmp_path / "run")["step"] == 700
 
 
@@ -304,7 +304,7 @@ def test_init_from_begins_with_another_runs_weights(script, call, tmp_path):
     call(script, "--evaluate", "same")
     (tmp_path / "moved").rename(tmp_path / "old")
     said = call(script, *plain, "--init-from", "old", "--env-id", "Pendulum-v1", status=2).err
-    assert "--init-from old: its weights do not fit" in said
+    assert "--init-from old: the weights do not fit" in said
     call(script, "--resume", folder)
 
 
@@ -360,7 +360,7 @@ def test_a_memory_larger_than_the_machines_is_a_warning(script, call):
 def test_the_warning_names_sizes(script, capsys):
     load(script).warn_if_larger_than_ram("--buffer-size 7", 10**16)
     said = capsys.readouterr().err
-    assert "--buffer-size 7 may grow to 10000000.0 GB" in said
+    assert "--buffer-size 7 needs 10000000.0 GB" in said
     load(script).warn_if_larger_than_ram("--buffer-size 7", 1000)
     assert capsys.readouterr().err == ""
 

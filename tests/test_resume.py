@@ -155,7 +155,7 @@ def test_an_extended_run_says_that_the_learning_rate_follows_the_new_length(call
 def test_a_finished_run_says_so_and_how_to_extend_it(script, call):
     call(script, *SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run")
     said = call(script, "--resume", "run").out
-    assert "finished; extend it with --total-timesteps" in said
+    assert "finished; to extend it, add for example --total-timesteps" in said
 
 
 SLOW = ["--env-id", "people_tasks:SlowSteps-v0", "--eval-max-steps", 4, "--eval-episodes", 2]
