@@ -50,27 +50,30 @@ def processes_of(process):
     return found.stdout.split()
 
 
-def killed_and_resumed(script, options, folder, kills, moments):
-    """Runs with kills at random moments between the first checkpoint and the end."""
+def assert_kills_change_nothing(script, options, kills, moments, tmp_path):
+    """A run that is killed at random moments of its training ends as one that never stopped."""
+    folder = tmp_path / "killed"
+    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
+    seconds = checkpoint(tmp_path / "whole")["seconds"]
     for kill in range(kills):
         how = ["--resume", folder] if kill else [*options, "--run-dir", folder]
-        process = start(script, *how, cwd=folder.parent)
-        wait_for(folder / "config.json", process)
-        began = time.monotonic()
-        while time.monotonic() - began < moments.uniform(0, 2.5) and process.poll() is None:
-            time.sleep(0.01)
+        process = start(script, *how, cwd=tmp_path)
+        for line in process.stdout:
+            if line.startswith("stop with Ctrl-C"):
+                break
+        time.sleep(moments.uniform(0, 0.8 * seconds / kills))
+        assert process.poll() is None, "the run ended before it was killed"
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    run(script, "--resume", folder, cwd=folder.parent)
+    run(script, "--resume", folder, cwd=tmp_path)
+    assert_same_run(tmp_path / "whole", folder)
+    assert not list(folder.glob("*.tmp"))
 
 
 @ONE_OF_EACH
 def test_a_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
-    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
-    killed_and_resumed(script, options, tmp_path / "killed", 2, random.Random(script))
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    assert not list((tmp_path / "killed").glob("*.tmp"))
+    assert_kills_change_nothing(script, options, 2, random.Random(script), tmp_path)
 
 
 @pytest.mark.slow
@@ -79,10 +82,8 @@ def test_a_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
 def test_kills_on_mujoco_tasks(script, task, vectorization, tmp_path):
     """With two kills each, of all five scripts, 120 kills."""
     options = [*SMALL[script], "--env-id", f"{task}-v5", "--vectorization", vectorization]
-    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
     moments = random.Random(f"{script} {task} {vectorization}")
-    killed_and_resumed(script, options, tmp_path / "killed", 2, moments)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_kills_change_nothing(script, options, 2, moments, tmp_path)
     shutil.rmtree(tmp_path)
 
 
@@ -303,6 +304,4 @@ def test_the_memory_on_disk_is_bounded_and_comes_back(script, call, tmp_path):
 @pytest.mark.parametrize("script", ["a2c", "td3", "ppo_continuous"])
 def test_a_compiled_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2, "--compile"]
-    run(script, *options, "--run-dir", "whole", cwd=tmp_path)
-    killed_and_resumed(script, options, tmp_path / "killed", 2, random.Random(script))
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_kills_change_nothing(script, options, 2, random.Random(script), tmp_path)
