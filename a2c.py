@@ -11,7 +11,7 @@ On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) predicts the 
 advantage A says how much better than predicted an action turned out.
 
     A_t = Σ_k (γλ)ᵏ δ_{t+k},  δ = r + γ (1 − terminated) V(s′) − V(s)
-    actor: maximise log π(a|s) A        critic: minimise (V(s) − return)²
+    actor: maximise log π(a|s) A        critic: minimise (V(s) − (A + V_old))²
 
 A2C is REINFORCE with one more idea: a critic, so that learning need not wait for an episode's end.
 
@@ -107,7 +107,7 @@ class AlgorithmArgs:
     num_steps: int = 32  # T, steps of each environment per rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
     gamma: float = 0.99  # γ, discount factor
-    gae_lambda: float = 0.95  # λ; 0: one-step advantages, 1: returns minus values
+    gae_lambda: float = 0.95  # λ; 0: one-step TD error, 1: Monte Carlo return − V(s)
     vf_coef: float = 0.5  # c₁, weight of the critic's loss
     ent_coef: float = 0.0  # c₂, weight of the entropy
     learning_rate: float = 3e-3  # learning rate of Adam
@@ -142,7 +142,7 @@ class Transition(NamedTuple):
     obs: torch.Tensor  # s [N, O]
     action: torch.Tensor  # a [N, A]
     reward: torch.Tensor  # r [N]
-    next_obs: torch.Tensor  # s′ [N, O], the true successor, also where the episode ends
+    next_obs: torch.Tensor  # s′ [N, O], never the observation of a reset
     terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
     truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
 
@@ -172,7 +172,7 @@ def make_env(args, **options):
 
 
 def make_vector_env(args, num_envs, video_folder=None):
-    """`num_envs` environments that step together, and the name of what steps them.
+    """`num_envs` environments that step together, and the name of the backend.
 
     sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
     NumPy's global generator: in one process they share it.)
@@ -208,8 +208,8 @@ def why_not_native(args):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns is
-    checked, so that a mistake in it is named. Of `info` only is_success is kept.
+    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns
+    wrong raises an error that names it. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -318,7 +318,7 @@ def print_mujoco_warning(text):
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-# else MuJoCo writes its warnings to a file in the user's folder
+# otherwise MuJoCo writes its warnings to a file in the user's folder
 mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
@@ -336,7 +336,7 @@ def scale_action(action, space):
 class Environments:
     """N environments as the algorithm sees them: flat float32 tensors, actions in [-1, 1].
 
-    A resumed run needs the simulators in the state they had, and most cannot be saved. So each
+    Resuming needs the simulators in the exact state they had, which most cannot save. So each
     episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
     unfinished episodes, and `replay` plays them again.
     """
@@ -403,7 +403,8 @@ class Environments:
     def step(self, action):
         """Steps all environments with actions [N, A], and begins new episodes where one ended.
 
-        What to act on next is then in `self.obs`, which is not next_obs where an episode began.
+        `self.obs` is then the observation to act on next: that of the reset where an episode
+        ended, not next_obs.
         """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
         self.must_be_finite("action (and a weight of the network)", task_action)
@@ -463,7 +464,7 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds to an error of the task at which step it came; its traceback stays."""
+        """Adds the step number to an error of the task, which keeps its traceback."""
         self.is_stepping = True
         try:
             yield
@@ -539,7 +540,7 @@ class Rollout:
         return len(self.transitions) == self.num_steps
 
     def take(self):
-        """One Transition of [T, N, …] tensors; the rollout is empty then."""
+        """Returns one Transition of [T, N, …] tensors, and empties the rollout."""
         columns = [torch.stack(column) for column in zip(*self.transitions, strict=True)]
         self.transitions = []
         return Transition(*columns)
@@ -554,7 +555,7 @@ class Rollout:
 
 
 class Batch(NamedTuple):
-    """What an update needs of B steps, in any order."""
+    """What an update needs of B steps; their order is irrelevant."""
 
     obs: torch.Tensor  # normalised s [B, O]
     action: torch.Tensor  # a [B, A]
@@ -575,7 +576,7 @@ class RunningStatistics(nn.Module):
         self.count = nn.Buffer(torch.zeros(()))
 
     def update(self, x):
-        """Adds x [n, *size]."""
+        """Adds n values, x [n, …]."""
         self.count += len(x)
         weight = len(x) / self.count
         delta = x.mean(dim=0) - self.mean
@@ -587,9 +588,9 @@ class RunningStatistics(nn.Module):
 
 
 class RewardScaler(nn.Module):
-    """Divides rewards by the standard deviation of the discounted returns so far, theirs too.
+    """Divides rewards by the running standard deviation of the discounted return.
 
-    Here a discounted return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
+    That return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
     """
 
     def __init__(self, num_envs, gamma):
@@ -599,7 +600,7 @@ class RewardScaler(nn.Module):
         self.statistics = RunningStatistics(())
 
     def forward(self, reward, done):
-        """[T, N], [T, N] → [T, N]. Learns from the rewards first, so once per rollout only."""
+        """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
         for t in range(len(reward)):
             discounted_return = self.gamma * self.discounted_return + reward[t]
@@ -666,7 +667,8 @@ class Critic(nn.Module):
 def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
     """Advantages and returns [T, N] (Schulman et al. 2016, https://arxiv.org/abs/1506.02438).
 
-    A terminal state has no value; the sum ends where the episode does, by a time limit too.
+    The value of a terminal state is 0. The sum stops at the end of each episode; where a time limit
+    ends it, V(s′) still counts.
     """
     delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
     advantage = torch.zeros_like(delta)
@@ -727,7 +729,7 @@ class Agent(nn.Module):
         advantage, return_ = gae(
             reward, value, next_value, terminated, done, args.gamma, args.gae_lambda
         )
-        # the advantage is what the critic did not know of the return
+        # the advantage is the critic's error: return − value
         unexplained = advantage.var(correction=0) / return_.var(correction=0)
         batch = Batch(obs, rollout.action, advantage, return_)
         metrics = {"losses/explained_variance": 1 - unexplained}
@@ -735,13 +737,13 @@ class Agent(nn.Module):
 
     # fmt: off
     def backward(self, batch):
-        """The loss and its gradients, which --compile makes one graph. Returns metrics."""
+        """The loss and its gradients (one graph with --compile). Returns metrics."""
         args = self.args
         log_prob = self.actor.log_prob(batch.obs, batch.action)
-        actor_loss = -(log_prob * batch.advantage).mean()                        # [AC-1]
-        critic_loss = F.mse_loss(self.critic(batch.obs), batch.return_)          # [AC-2]
-        entropy = self.actor.entropy()                                           # [AC-3]
-        loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy # [AC-4]
+        actor_loss = -(log_prob * batch.advantage).mean()                         # [AC-1]
+        critic_loss = F.mse_loss(self.critic(batch.obs), batch.return_)           # [AC-2]
+        entropy = self.actor.entropy()                                            # [AC-3]
+        loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy  # [AC-4]
         loss.backward()
         nn.utils.clip_grad_norm_(self.all_parameters, args.max_grad_norm)
         return {
@@ -783,7 +785,7 @@ def train(args):
             # step and store
             rollout.add(envs.step(action))
 
-            # learn (a rollout that the end of the run cuts short is not used)
+            # learn (an incomplete last rollout is not used)
             if rollout.is_full():
                 transitions = rollout.take()
                 if args.anneal_lr:
@@ -887,7 +889,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """For what leaves nothing half done: a signal interrupts it at once."""
+        """For code that is safe to interrupt anywhere: a signal ends it at once."""
         if self.stop_requested():
             raise KeyboardInterrupt
         self.is_interruptible = True
@@ -1046,7 +1048,7 @@ class Run:
             table.writerows(self.evaluations)
 
     def seconds(self):
-        """Time that the run took so far, before it was resumed too."""
+        """Time that the run took so far, including before it was resumed."""
         return self.earlier_seconds + time.perf_counter() - self.start_time
 
     def save(self):
@@ -1250,7 +1252,7 @@ def compiled(method):
 
 
 def load_agent(run_dir, best=False):
-    """The agent as a run saved it last, or at its best evaluation; and the step of that."""
+    """The agent as a run saved it last, or at its best evaluation, and the step it was at."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1419,7 +1421,7 @@ def check_training_args(args):
 
 
 def check_task(args):
-    """Makes the task once, to see whether these scripts can learn it."""
+    """Makes the task once, to check that these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
         env = make_env(args)
@@ -1509,7 +1511,7 @@ def command_line(defaults):
 
 
 def parse_args():
-    """The options. --resume and --evaluate start from those of the run, which few may change."""
+    """The options. --resume and --evaluate take those of the run, and may change only a few."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:

@@ -8,14 +8,14 @@
 """DDPG, deep deterministic policy gradient (Lillicrap et al. 2015,
 https://arxiv.org/abs/1509.02971).
 
-Off-policy: a critic learns Q(s, a) from remembered transitions, and the actor learns to choose the
-actions that the critic values most.
+Off-policy: a critic learns Q(s, a) from transitions sampled from a replay buffer, and the actor
+learns to choose the actions that the critic values most.
 
     y = r + γ (1 − terminated) Q′(s′, μ′(s′))
     critic: minimise (Q(s, a) − y)²        actor: maximise Q(s, μ(s))
 
-μ′ and Q′ are target networks, slow copies of μ and Q. td3.py adds three tricks, the steps that are
-missing here: [6], [8] and the delay of [13].
+μ′ and Q′ are target networks, slow copies of μ and Q. TD3 adds three tricks, missing here:
+target policy smoothing [6], clipped double Q-learning [8] and delayed updates.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in every script of this repository. [1] to [15] number the algorithm's
@@ -106,8 +106,8 @@ class AlgorithmArgs:
     """Options of this algorithm."""
 
     num_envs: int = 1  # N, environments that step together
-    # transitions that the memory keeps, in RAM and in the run's folder: a million take 172 MB for
-    # HalfCheetah, 2.9 GB for Humanoid
+    # capacity of the replay buffer in transitions, in RAM and in the run's folder: a million take
+    # 172 MB for HalfCheetah, 2.9 GB for Humanoid
     buffer_size: int = 1_000_000
     hidden_sizes: tuple[int, ...] = (256, 256)  # units of each hidden layer
     learning_starts: int = 10_000  # environment steps with random actions before learning
@@ -115,7 +115,7 @@ class AlgorithmArgs:
     batch_size: int = 256  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
     learning_rate: float = 3e-4  # learning rate of Adam, all networks
-    tau: float = 0.005  # τ, step of the target networks towards the networks
+    tau: float = 0.005  # τ, rate of the soft target update θ′ ← τ θ + (1 − τ) θ′
 
 
 @dataclass
@@ -151,7 +151,7 @@ class Transition(NamedTuple):
     obs: torch.Tensor  # s [N, O]
     action: torch.Tensor  # a [N, A]
     reward: torch.Tensor  # r [N]
-    next_obs: torch.Tensor  # s′ [N, O], the true successor, also where the episode ends
+    next_obs: torch.Tensor  # s′ [N, O], never the observation of a reset
     terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
     truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
 
@@ -181,7 +181,7 @@ def make_env(args, **options):
 
 
 def make_vector_env(args, num_envs, video_folder=None):
-    """`num_envs` environments that step together, and the name of what steps them.
+    """`num_envs` environments that step together, and the name of the backend.
 
     sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
     NumPy's global generator: in one process they share it.)
@@ -217,8 +217,8 @@ def why_not_native(args):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns is
-    checked, so that a mistake in it is named. Of `info` only is_success is kept.
+    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns
+    wrong raises an error that names it. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -327,7 +327,7 @@ def print_mujoco_warning(text):
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-# else MuJoCo writes its warnings to a file in the user's folder
+# otherwise MuJoCo writes its warnings to a file in the user's folder
 mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
@@ -345,7 +345,7 @@ def scale_action(action, space):
 class Environments:
     """N environments as the algorithm sees them: flat float32 tensors, actions in [-1, 1].
 
-    A resumed run needs the simulators in the state they had, and most cannot be saved. So each
+    Resuming needs the simulators in the exact state they had, which most cannot save. So each
     episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
     unfinished episodes, and `replay` plays them again.
     """
@@ -412,7 +412,8 @@ class Environments:
     def step(self, action):
         """Steps all environments with actions [N, A], and begins new episodes where one ended.
 
-        What to act on next is then in `self.obs`, which is not next_obs where an episode began.
+        `self.obs` is then the observation to act on next: that of the reset where an episode
+        ended, not next_obs.
         """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
         self.must_be_finite("action (and a weight of the network)", task_action)
@@ -472,7 +473,7 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds to an error of the task at which step it came; its traceback stays."""
+        """Adds the step number to an error of the task, which keeps its traceback."""
         self.is_stepping = True
         try:
             yield
@@ -536,8 +537,8 @@ class Environments:
 class ReplayBuffer:
     """The newest `capacity` transitions.
 
-    With each checkpoint the transitions that are new since the one before go to a file of their
-    own, so that a million need not be written each time.
+    Each checkpoint writes only the transitions that were added since the one before, to a file of
+    their own.
     """
 
     def __init__(self, capacity, obs_size, action_size, like):
@@ -577,7 +578,7 @@ class ReplayBuffer:
         return torch.arange(start, end, device=self.rows.device) % self.capacity
 
     def save_files(self, folder):
-        """Comes before the checkpoint, which says how many transitions count."""
+        """Call before saving checkpoint.pt, which records how many transitions are valid."""
         for _, end, path in self.files(folder):
             if end <= self.saved - self.capacity:
                 path.unlink()  # the last checkpoint does not need it, nor will this one
@@ -589,7 +590,7 @@ class ReplayBuffer:
         self.saved = self.total
 
     def load_files(self, folder):
-        """Comes after load_state_dict."""
+        """Call after load_state_dict."""
         for start, end, path in self.files(folder):
             if start >= self.total:
                 path.unlink()  # written for a checkpoint that was never completed
@@ -700,7 +701,7 @@ class Agent(nn.Module):
         return metrics
 
     def critic_backward(self, batch):
-        """The critic's loss and gradients, which --compile makes one graph. Returns metrics."""
+        """The critic's loss and gradients (one graph with --compile). Returns metrics."""
         target = self.target(batch)
         q = self.critic(batch.obs, batch.action)                            # [10] Q(s, a)
         critic_loss = F.mse_loss(q, target)                                 # [11] [DPG-2] (Q − y)²
@@ -719,7 +720,7 @@ class Agent(nn.Module):
     def actor_backward(self, batch):
         q = self.critic(batch.obs, self.actor(batch.obs))
         actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q
-        actor_loss.backward(inputs=self.actor_parameters)                   #      not the critic's
+        actor_loss.backward(inputs=self.actor_parameters)                   #      the actor's weights only
         return {"losses/actor_loss": actor_loss.detach()}
 
     def update_targets(self):
@@ -763,7 +764,7 @@ def train(args):
 
         metrics = {}
         while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
-            # act: at random until learning starts, but for a policy that has learned before
+            # act: at random until learning starts, unless --init-from gave a trained policy
             learning = envs.global_step >= args.learning_starts
             if learning or args.init_from:
                 action = agent.act(envs.obs)
@@ -773,7 +774,7 @@ def train(args):
             # step and store
             memory.add(envs.step(action))
 
-            # learn: one update per environment step
+            # learn: one update for each environment step just made
             if learning:
                 for _ in range(args.num_envs):
                     batch = memory.sample(args.batch_size)
@@ -876,7 +877,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """For what leaves nothing half done: a signal interrupts it at once."""
+        """For code that is safe to interrupt anywhere: a signal ends it at once."""
         if self.stop_requested():
             raise KeyboardInterrupt
         self.is_interruptible = True
@@ -1035,7 +1036,7 @@ class Run:
             table.writerows(self.evaluations)
 
     def seconds(self):
-        """Time that the run took so far, before it was resumed too."""
+        """Time that the run took so far, including before it was resumed."""
         return self.earlier_seconds + time.perf_counter() - self.start_time
 
     def save(self):
@@ -1239,7 +1240,7 @@ def compiled(method):
 
 
 def load_agent(run_dir, best=False):
-    """The agent as a run saved it last, or at its best evaluation; and the step of that."""
+    """The agent as a run saved it last, or at its best evaluation, and the step it was at."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1408,7 +1409,7 @@ def check_training_args(args):
 
 
 def check_task(args):
-    """Makes the task once, to see whether these scripts can learn it."""
+    """Makes the task once, to check that these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
         env = make_env(args)
@@ -1498,7 +1499,7 @@ def command_line(defaults):
 
 
 def parse_args():
-    """The options. --resume and --evaluate start from those of the run, which few may change."""
+    """The options. --resume and --evaluate take those of the run, and may change only a few."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:

@@ -11,9 +11,11 @@ On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) predicts the 
 advantage A says how much better than predicted an action turned out.
 
     A_t = Σ_k (γλ)ᵏ δ_{t+k},  δ = r + γ (1 − terminated) V(s′) − V(s)     ρ = π(a|s) / π_old(a|s)
-    actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)        critic: minimise (V(s) − return)²
+    actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)        critic: minimise (V(s) − (A + V_old))²
 
-PPO is A2C with one more idea: clipping the ratio ρ allows many updates from one rollout.
+PPO is A2C with one more idea: clipping the ratio ρ allows several epochs of minibatch updates from
+one rollout. Not from the paper, but usual in implementations: normalised observations and scaled
+rewards, orthogonal weights, a learning rate that falls, clipped gradients.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in every script of this repository. Labels such as [PG-1] number the
@@ -107,17 +109,17 @@ class AlgorithmArgs:
     num_steps: int = 256  # T, steps of each environment per rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
     gamma: float = 0.99  # γ, discount factor
-    gae_lambda: float = 0.95  # λ; 0: one-step advantages, 1: returns minus values
+    gae_lambda: float = 0.95  # λ; 0: one-step TD error, 1: Monte Carlo return − V(s)
     norm_adv: bool = False  # normalise the advantages of a rollout to mean 0, variance 1
-    update_epochs: int = 10  # K, passes over each rollout
-    num_minibatches: int = 32  # updates per pass
-    clip_coef: float = 0.2  # ε, how far from 1 the objective still rewards moving the ratio
+    update_epochs: int = 10  # K, epochs (passes over the rollout) per rollout
+    num_minibatches: int = 32  # minibatches per epoch, an update each
+    clip_coef: float = 0.2  # ε, moving the ratio out of [1 − ε, 1 + ε] brings no gain
     vf_coef: float = 0.5  # c₁, weight of the critic's loss
     ent_coef: float = 0.0  # c₂, weight of the entropy
     learning_rate: float = 3e-4  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
     max_grad_norm: float = 0.5  # largest norm of the gradient, of all parameters together
-    target_kl: float | None = None  # no further pass once KL(π_old, π) is larger; None: all passes
+    target_kl: float | None = None  # stop the epochs once the approximate KL is larger; None: never
 
 
 @dataclass
@@ -153,7 +155,7 @@ class Transition(NamedTuple):
     obs: torch.Tensor  # s [N, O]
     action: torch.Tensor  # a [N, A]
     reward: torch.Tensor  # r [N]
-    next_obs: torch.Tensor  # s′ [N, O], the true successor, also where the episode ends
+    next_obs: torch.Tensor  # s′ [N, O], never the observation of a reset
     terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
     truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
 
@@ -183,7 +185,7 @@ def make_env(args, **options):
 
 
 def make_vector_env(args, num_envs, video_folder=None):
-    """`num_envs` environments that step together, and the name of what steps them.
+    """`num_envs` environments that step together, and the name of the backend.
 
     sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
     NumPy's global generator: in one process they share it.)
@@ -219,8 +221,8 @@ def why_not_native(args):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns is
-    checked, so that a mistake in it is named. Of `info` only is_success is kept.
+    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns
+    wrong raises an error that names it. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -329,7 +331,7 @@ def print_mujoco_warning(text):
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-# else MuJoCo writes its warnings to a file in the user's folder
+# otherwise MuJoCo writes its warnings to a file in the user's folder
 mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
@@ -347,7 +349,7 @@ def scale_action(action, space):
 class Environments:
     """N environments as the algorithm sees them: flat float32 tensors, actions in [-1, 1].
 
-    A resumed run needs the simulators in the state they had, and most cannot be saved. So each
+    Resuming needs the simulators in the exact state they had, which most cannot save. So each
     episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
     unfinished episodes, and `replay` plays them again.
     """
@@ -414,7 +416,8 @@ class Environments:
     def step(self, action):
         """Steps all environments with actions [N, A], and begins new episodes where one ended.
 
-        What to act on next is then in `self.obs`, which is not next_obs where an episode began.
+        `self.obs` is then the observation to act on next: that of the reset where an episode
+        ended, not next_obs.
         """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
         self.must_be_finite("action (and a weight of the network)", task_action)
@@ -474,7 +477,7 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds to an error of the task at which step it came; its traceback stays."""
+        """Adds the step number to an error of the task, which keeps its traceback."""
         self.is_stepping = True
         try:
             yield
@@ -550,7 +553,7 @@ class Rollout:
         return len(self.transitions) == self.num_steps
 
     def take(self):
-        """One Transition of [T, N, …] tensors; the rollout is empty then."""
+        """Returns one Transition of [T, N, …] tensors, and empties the rollout."""
         columns = [torch.stack(column) for column in zip(*self.transitions, strict=True)]
         self.transitions = []
         return Transition(*columns)
@@ -565,7 +568,7 @@ class Rollout:
 
 
 class Batch(NamedTuple):
-    """What an update needs of B steps, in any order."""
+    """What an update needs of B steps; their order is irrelevant."""
 
     obs: torch.Tensor  # normalised s [B, O]
     action: torch.Tensor  # a [B, A]
@@ -587,7 +590,7 @@ class RunningStatistics(nn.Module):
         self.count = nn.Buffer(torch.zeros(()))
 
     def update(self, x):
-        """Adds x [n, *size]."""
+        """Adds n values, x [n, …]."""
         self.count += len(x)
         weight = len(x) / self.count
         delta = x.mean(dim=0) - self.mean
@@ -599,9 +602,9 @@ class RunningStatistics(nn.Module):
 
 
 class RewardScaler(nn.Module):
-    """Divides rewards by the standard deviation of the discounted returns so far, theirs too.
+    """Divides rewards by the running standard deviation of the discounted return.
 
-    Here a discounted return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
+    That return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
     """
 
     def __init__(self, num_envs, gamma):
@@ -611,7 +614,7 @@ class RewardScaler(nn.Module):
         self.statistics = RunningStatistics(())
 
     def forward(self, reward, done):
-        """[T, N], [T, N] → [T, N]. Learns from the rewards first, so once per rollout only."""
+        """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
         for t in range(len(reward)):
             discounted_return = self.gamma * self.discounted_return + reward[t]
@@ -678,7 +681,8 @@ class Critic(nn.Module):
 def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
     """Advantages and returns [T, N] (Schulman et al. 2016, https://arxiv.org/abs/1506.02438).
 
-    A terminal state has no value; the sum ends where the episode does, by a time limit too.
+    The value of a terminal state is 0. The sum stops at the end of each episode; where a time limit
+    ends it, V(s′) still counts.
     """
     delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
     advantage = torch.zeros_like(delta)
@@ -717,7 +721,7 @@ class Agent(nn.Module):
         return mean + self.actor.log_std.exp() * torch.randn_like(mean)
 
     def update(self, rollout, reward_scaler):
-        """Several passes over a rollout [T, N, …], in minibatches. Returns what to log."""
+        """Several epochs of minibatch updates from a rollout [T, N, …]. Returns what to log."""
         batch, metrics = self.make_batch(rollout, reward_scaler)
         size = len(batch.obs) // self.args.num_minibatches
         for _ in range(self.args.update_epochs):
@@ -745,7 +749,7 @@ class Agent(nn.Module):
         advantage, return_ = gae(
             reward, value, next_value, terminated, done, args.gamma, args.gae_lambda
         )
-        # the advantage is what the critic did not know of the return
+        # the advantage is the critic's error: return − value
         unexplained = advantage.var(correction=0) / return_.var(correction=0)
         if args.norm_adv:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -762,23 +766,23 @@ class Agent(nn.Module):
 
     # fmt: off
     def backward(self, batch):
-        """The loss and its gradients, which --compile makes one graph. Returns metrics."""
+        """The loss and its gradients (one graph with --compile). Returns metrics."""
         args = self.args
         log_ratio = self.actor.log_prob(batch.obs, batch.action) - batch.log_prob
-        ratio = log_ratio.exp()                                                  # [PPO-1] ρ
-        clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)            # [PPO-2]
-        gain = torch.min(ratio * batch.advantage, clipped * batch.advantage)     # [PPO-3] the worse
-        actor_loss = -gain.mean()
-        critic_loss = F.mse_loss(self.critic(batch.obs), batch.return_)          # [AC-2]
-        entropy = self.actor.entropy()                                           # [AC-3]
-        loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy # [AC-4]
+        ratio = log_ratio.exp()                                                   # [PPO-1] ρ
+        clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)             # [PPO-2]
+        surrogate = torch.min(ratio * batch.advantage, clipped * batch.advantage) # [PPO-3] minimum
+        actor_loss = -surrogate.mean()
+        critic_loss = F.mse_loss(self.critic(batch.obs), batch.return_)           # [AC-2]
+        entropy = self.actor.entropy()                                            # [AC-3]
+        loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy  # [AC-4]
         loss.backward()
         nn.utils.clip_grad_norm_(self.all_parameters, args.max_grad_norm)
         return {
             "losses/policy_loss": actor_loss.detach(),
             "losses/value_loss": critic_loss.detach(),
             "losses/entropy": entropy.detach(),
-            # its mean is KL(π_old, π), with less variance than −log ρ
+            # an unbiased estimate of KL(π_old, π), of lower variance than −log ρ
             "losses/approx_kl": (ratio - 1 - log_ratio).detach().mean(),
             "losses/clipfrac": (ratio != clipped).float().mean(),
         }
@@ -816,7 +820,7 @@ def train(args):
             # step and store
             rollout.add(envs.step(action))
 
-            # learn (a rollout that the end of the run cuts short is not used)
+            # learn (an incomplete last rollout is not used)
             if rollout.is_full():
                 transitions = rollout.take()
                 if args.anneal_lr:
@@ -920,7 +924,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """For what leaves nothing half done: a signal interrupts it at once."""
+        """For code that is safe to interrupt anywhere: a signal ends it at once."""
         if self.stop_requested():
             raise KeyboardInterrupt
         self.is_interruptible = True
@@ -1079,7 +1083,7 @@ class Run:
             table.writerows(self.evaluations)
 
     def seconds(self):
-        """Time that the run took so far, before it was resumed too."""
+        """Time that the run took so far, including before it was resumed."""
         return self.earlier_seconds + time.perf_counter() - self.start_time
 
     def save(self):
@@ -1283,7 +1287,7 @@ def compiled(method):
 
 
 def load_agent(run_dir, best=False):
-    """The agent as a run saved it last, or at its best evaluation; and the step of that."""
+    """The agent as a run saved it last, or at its best evaluation, and the step it was at."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1452,7 +1456,7 @@ def check_training_args(args):
 
 
 def check_task(args):
-    """Makes the task once, to see whether these scripts can learn it."""
+    """Makes the task once, to check that these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
         env = make_env(args)
@@ -1542,7 +1546,7 @@ def command_line(defaults):
 
 
 def parse_args():
-    """The options. --resume and --evaluate start from those of the run, which few may change."""
+    """The options. --resume and --evaluate take those of the run, and may change only a few."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:

@@ -133,7 +133,7 @@ class Transition(NamedTuple):
     obs: torch.Tensor  # s [N, O]
     action: torch.Tensor  # a [N, A]
     reward: torch.Tensor  # r [N]
-    next_obs: torch.Tensor  # s′ [N, O], the true successor, also where the episode ends
+    next_obs: torch.Tensor  # s′ [N, O], never the observation of a reset
     terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
     truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
 
@@ -163,7 +163,7 @@ def make_env(args, **options):
 
 
 def make_vector_env(args, num_envs, video_folder=None):
-    """`num_envs` environments that step together, and the name of what steps them.
+    """`num_envs` environments that step together, and the name of the backend.
 
     sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
     NumPy's global generator: in one process they share it.)
@@ -199,8 +199,8 @@ def why_not_native(args):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns is
-    checked, so that a mistake in it is named. Of `info` only is_success is kept.
+    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns
+    wrong raises an error that names it. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -309,7 +309,7 @@ def print_mujoco_warning(text):
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-# else MuJoCo writes its warnings to a file in the user's folder
+# otherwise MuJoCo writes its warnings to a file in the user's folder
 mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
@@ -327,7 +327,7 @@ def scale_action(action, space):
 class Environments:
     """N environments as the algorithm sees them: flat float32 tensors, actions in [-1, 1].
 
-    A resumed run needs the simulators in the state they had, and most cannot be saved. So each
+    Resuming needs the simulators in the exact state they had, which most cannot save. So each
     episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
     unfinished episodes, and `replay` plays them again.
     """
@@ -394,7 +394,8 @@ class Environments:
     def step(self, action):
         """Steps all environments with actions [N, A], and begins new episodes where one ended.
 
-        What to act on next is then in `self.obs`, which is not next_obs where an episode began.
+        `self.obs` is then the observation to act on next: that of the reset where an episode
+        ended, not next_obs.
         """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
         self.must_be_finite("action (and a weight of the network)", task_action)
@@ -454,7 +455,7 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds to an error of the task at which step it came; its traceback stays."""
+        """Adds the step number to an error of the task, which keeps its traceback."""
         self.is_stepping = True
         try:
             yield
@@ -533,7 +534,7 @@ class Rollout:
         return self.ended.all()
 
     def take(self):
-        """One Transition of [T, N, …] tensors; the rollout is empty then."""
+        """Returns one Transition of [T, N, …] tensors, and empties the rollout."""
         columns = [torch.stack(column) for column in zip(*self.transitions, strict=True)]
         self.transitions = []
         self.ended = torch.zeros(self.num_envs)
@@ -551,7 +552,7 @@ class Rollout:
 
 
 class Batch(NamedTuple):
-    """What an update needs of B steps, in any order."""
+    """What an update needs of B steps; their order is irrelevant."""
 
     obs: torch.Tensor  # normalised s [B, O]
     action: torch.Tensor  # a [B, A]
@@ -571,7 +572,7 @@ class RunningStatistics(nn.Module):
         self.count = nn.Buffer(torch.zeros(()))
 
     def update(self, x):
-        """Adds x [n, *size]."""
+        """Adds n values, x [n, …]."""
         self.count += len(x)
         weight = len(x) / self.count
         delta = x.mean(dim=0) - self.mean
@@ -583,9 +584,9 @@ class RunningStatistics(nn.Module):
 
 
 class RewardScaler(nn.Module):
-    """Divides rewards by the standard deviation of the discounted returns so far, theirs too.
+    """Divides rewards by the running standard deviation of the discounted return.
 
-    Here a discounted return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
+    That return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
     """
 
     def __init__(self, num_envs, gamma):
@@ -595,7 +596,7 @@ class RewardScaler(nn.Module):
         self.statistics = RunningStatistics(())
 
     def forward(self, reward, done):
-        """[T, N], [T, N] → [T, N]. Learns from the rewards first, so once per rollout only."""
+        """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
         for t in range(len(reward)):
             discounted_return = self.gamma * self.discounted_return + reward[t]
@@ -714,7 +715,7 @@ class Agent(nn.Module):
 
     # fmt: off
     def backward(self, batch):
-        """The loss and its gradients, which --compile makes one graph. Returns metrics."""
+        """The loss and its gradients (one graph with --compile). Returns metrics."""
         args = self.args
         log_prob = self.actor.log_prob(batch.obs, batch.action)
         actor_loss = -(log_prob * batch.advantage).sum() / args.num_envs        # [PG-4] per episode
@@ -862,7 +863,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """For what leaves nothing half done: a signal interrupts it at once."""
+        """For code that is safe to interrupt anywhere: a signal ends it at once."""
         if self.stop_requested():
             raise KeyboardInterrupt
         self.is_interruptible = True
@@ -1021,7 +1022,7 @@ class Run:
             table.writerows(self.evaluations)
 
     def seconds(self):
-        """Time that the run took so far, before it was resumed too."""
+        """Time that the run took so far, including before it was resumed."""
         return self.earlier_seconds + time.perf_counter() - self.start_time
 
     def save(self):
@@ -1225,7 +1226,7 @@ def compiled(method):
 
 
 def load_agent(run_dir, best=False):
-    """The agent as a run saved it last, or at its best evaluation; and the step of that."""
+    """The agent as a run saved it last, or at its best evaluation, and the step it was at."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1394,7 +1395,7 @@ def check_training_args(args):
 
 
 def check_task(args):
-    """Makes the task once, to see whether these scripts can learn it."""
+    """Makes the task once, to check that these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
         env = make_env(args)
@@ -1484,7 +1485,7 @@ def command_line(defaults):
 
 
 def parse_args():
-    """The options. --resume and --evaluate start from those of the run, which few may change."""
+    """The options. --resume and --evaluate take those of the run, and may change only a few."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:

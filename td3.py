@@ -7,14 +7,15 @@
 # ///
 """TD3, twin delayed DDPG (Fujimoto, van Hoof, Meger 2018, https://arxiv.org/abs/1802.09477).
 
-Off-policy: a critic learns Q(s, a) from remembered transitions, and the actor learns to choose the
-actions that the critic values most.
+Off-policy: a critic learns Q(s, a) from transitions sampled from a replay buffer, and the actor
+learns to choose the actions that the critic values most.
 
     y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)
     critics: minimise (Qᵢ(s, a) − y)²        actor: maximise Q₁(s, μ(s))
 
 μ′, Q′₁ and Q′₂ are target networks, slow copies of μ, Q₁ and Q₂. TD3 is DDPG with three tricks:
-noise on the target actions [6], the smaller of two critics [8], delayed updates of the actor [13].
+target policy smoothing [6], clipped double Q-learning [8], and delayed updates of the actor and the
+target networks (--policy-frequency).
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in every script of this repository. [1] to [15] number the algorithm's
@@ -105,19 +106,19 @@ class AlgorithmArgs:
     """Options of this algorithm."""
 
     num_envs: int = 1  # N, environments that step together
-    # transitions that the memory keeps, in RAM and in the run's folder: a million take 172 MB for
-    # HalfCheetah, 2.9 GB for Humanoid
+    # capacity of the replay buffer in transitions, in RAM and in the run's folder: a million take
+    # 172 MB for HalfCheetah, 2.9 GB for Humanoid
     buffer_size: int = 1_000_000
     hidden_sizes: tuple[int, ...] = (256, 256)  # units of each hidden layer
     learning_starts: int = 10_000  # environment steps with random actions before learning
     exploration_noise: float = 0.1  # σ of the noise on actions, which lie in [-1, 1]
     batch_size: int = 256  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
-    policy_noise: float = 0.2  # σ of the noise on target actions
-    noise_clip: float = 0.5  # largest noise on target actions
+    policy_noise: float = 0.2  # σ of the noise on target actions, target policy smoothing
+    noise_clip: float = 0.5  # c, the noise on target actions is clipped to [-c, c]
     learning_rate: float = 3e-4  # learning rate of Adam, all networks
-    policy_frequency: int = 2  # critic updates per update of the actor and the target networks
-    tau: float = 0.005  # τ, step of the target networks towards the networks
+    policy_frequency: int = 2  # d, critic updates per update of the actor and the target networks
+    tau: float = 0.005  # τ, rate of the soft target update θ′ ← τ θ + (1 − τ) θ′
 
 
 @dataclass
@@ -153,7 +154,7 @@ class Transition(NamedTuple):
     obs: torch.Tensor  # s [N, O]
     action: torch.Tensor  # a [N, A]
     reward: torch.Tensor  # r [N]
-    next_obs: torch.Tensor  # s′ [N, O], the true successor, also where the episode ends
+    next_obs: torch.Tensor  # s′ [N, O], never the observation of a reset
     terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
     truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
 
@@ -183,7 +184,7 @@ def make_env(args, **options):
 
 
 def make_vector_env(args, num_envs, video_folder=None):
-    """`num_envs` environments that step together, and the name of what steps them.
+    """`num_envs` environments that step together, and the name of the backend.
 
     sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
     NumPy's global generator: in one process they share it.)
@@ -219,8 +220,8 @@ def why_not_native(args):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns is
-    checked, so that a mistake in it is named. Of `info` only is_success is kept.
+    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns
+    wrong raises an error that names it. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -329,7 +330,7 @@ def print_mujoco_warning(text):
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
-# else MuJoCo writes its warnings to a file in the user's folder
+# otherwise MuJoCo writes its warnings to a file in the user's folder
 mujoco.set_mju_user_warning(print_mujoco_warning)
 
 
@@ -347,7 +348,7 @@ def scale_action(action, space):
 class Environments:
     """N environments as the algorithm sees them: flat float32 tensors, actions in [-1, 1].
 
-    A resumed run needs the simulators in the state they had, and most cannot be saved. So each
+    Resuming needs the simulators in the exact state they had, which most cannot save. So each
     episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
     unfinished episodes, and `replay` plays them again.
     """
@@ -414,7 +415,8 @@ class Environments:
     def step(self, action):
         """Steps all environments with actions [N, A], and begins new episodes where one ended.
 
-        What to act on next is then in `self.obs`, which is not next_obs where an episode began.
+        `self.obs` is then the observation to act on next: that of the reset where an episode
+        ended, not next_obs.
         """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
         self.must_be_finite("action (and a weight of the network)", task_action)
@@ -474,7 +476,7 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds to an error of the task at which step it came; its traceback stays."""
+        """Adds the step number to an error of the task, which keeps its traceback."""
         self.is_stepping = True
         try:
             yield
@@ -538,8 +540,8 @@ class Environments:
 class ReplayBuffer:
     """The newest `capacity` transitions.
 
-    With each checkpoint the transitions that are new since the one before go to a file of their
-    own, so that a million need not be written each time.
+    Each checkpoint writes only the transitions that were added since the one before, to a file of
+    their own.
     """
 
     def __init__(self, capacity, obs_size, action_size, like):
@@ -579,7 +581,7 @@ class ReplayBuffer:
         return torch.arange(start, end, device=self.rows.device) % self.capacity
 
     def save_files(self, folder):
-        """Comes before the checkpoint, which says how many transitions count."""
+        """Call before saving checkpoint.pt, which records how many transitions are valid."""
         for _, end, path in self.files(folder):
             if end <= self.saved - self.capacity:
                 path.unlink()  # the last checkpoint does not need it, nor will this one
@@ -591,7 +593,7 @@ class ReplayBuffer:
         self.saved = self.total
 
     def load_files(self, folder):
-        """Comes after load_state_dict."""
+        """Call after load_state_dict."""
         for start, end, path in self.files(folder):
             if start >= self.total:
                 path.unlink()  # written for a checkpoint that was never completed
@@ -709,7 +711,7 @@ class Agent(nn.Module):
         return metrics
 
     def critic_backward(self, batch):
-        """The critics' losses and gradients, which --compile makes one graph. Returns metrics."""
+        """The critics' losses and gradients (one graph with --compile). Returns metrics."""
         target = self.target(batch)
         q1 = self.critic1(batch.obs, batch.action)                          # [10] Q₁(s, a)
         q2 = self.critic2(batch.obs, batch.action)                          #      Q₂(s, a)
@@ -734,7 +736,7 @@ class Agent(nn.Module):
     def actor_backward(self, batch):
         q = self.critic1(batch.obs, self.actor(batch.obs))
         actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q₁
-        actor_loss.backward(inputs=self.actor_parameters)                   #      not the critic's
+        actor_loss.backward(inputs=self.actor_parameters)                   #      the actor's weights only
         return {"losses/actor_loss": actor_loss.detach()}
 
     def update_targets(self):
@@ -779,7 +781,7 @@ def train(args):
 
         metrics = {}
         while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
-            # act: at random until learning starts, but for a policy that has learned before
+            # act: at random until learning starts, unless --init-from gave a trained policy
             learning = envs.global_step >= args.learning_starts
             if learning or args.init_from:
                 action = agent.act(envs.obs)
@@ -789,12 +791,12 @@ def train(args):
             # step and store
             memory.add(envs.step(action))
 
-            # learn: one update per environment step
+            # learn: one update for each environment step just made
             if learning:
                 for step in range(envs.global_step - args.num_envs, envs.global_step):
                     batch = memory.sample(args.batch_size)
                     metrics |= agent.update_critics(batch)
-                    if step % args.policy_frequency == 0:  # the delay
+                    if step % args.policy_frequency == 0:  # delayed: every d-th
                         metrics |= agent.update_actor(batch)
                         agent.update_targets()
 
@@ -893,7 +895,7 @@ class Run:
 
     @contextlib.contextmanager
     def interruptible(self):
-        """For what leaves nothing half done: a signal interrupts it at once."""
+        """For code that is safe to interrupt anywhere: a signal ends it at once."""
         if self.stop_requested():
             raise KeyboardInterrupt
         self.is_interruptible = True
@@ -1052,7 +1054,7 @@ class Run:
             table.writerows(self.evaluations)
 
     def seconds(self):
-        """Time that the run took so far, before it was resumed too."""
+        """Time that the run took so far, including before it was resumed."""
         return self.earlier_seconds + time.perf_counter() - self.start_time
 
     def save(self):
@@ -1256,7 +1258,7 @@ def compiled(method):
 
 
 def load_agent(run_dir, best=False):
-    """The agent as a run saved it last, or at its best evaluation; and the step of that."""
+    """The agent as a run saved it last, or at its best evaluation, and the step it was at."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1425,7 +1427,7 @@ def check_training_args(args):
 
 
 def check_task(args):
-    """Makes the task once, to see whether these scripts can learn it."""
+    """Makes the task once, to check that these scripts can learn it."""
     option = f"--env-id {args.env_id}"
     try:
         env = make_env(args)
@@ -1515,7 +1517,7 @@ def command_line(defaults):
 
 
 def parse_args():
-    """The options. --resume and --evaluate start from those of the run, which few may change."""
+    """The options. --resume and --evaluate take those of the run, and may change only a few."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:

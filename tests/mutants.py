@@ -743,9 +743,9 @@ ON_POLICY_AGENTS = [
         ("no clip below", "1 - args.clip_coef", "0"),
         ("no clip above", "1 + args.clip_coef", "torch.inf"),
         ("the better of the two", "torch.min(...)", "torch.max(...)"),
-        ("no clip", "gain = ...", "gain = ratio * batch.advantage"),
-        ("clip without the minimum", "gain = ...", "gain = clipped * batch.advantage"),
-        ("descends the advantage", "-gain.mean()", "gain.mean()"),
+        ("no clip", "surrogate = ...", "surrogate = ratio * batch.advantage"),
+        ("clip without the minimum", "surrogate = ...", "surrogate = clipped * batch.advantage"),
+        ("descends the advantage", "-surrogate.mean()", "surrogate.mean()"),
         (
             "advantages are scaled in each minibatch",
             "log_ratio = ...",
