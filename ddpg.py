@@ -720,7 +720,7 @@ class Agent(nn.Module):
     def actor_backward(self, batch):
         q = self.critic(batch.obs, self.actor(batch.obs))
         actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q
-        actor_loss.backward(inputs=self.actor_parameters)                   #      the actor's weights only
+        actor_loss.backward(inputs=self.actor_parameters)                   #      of the actor only
         return {"losses/actor_loss": actor_loss.detach()}
 
     def update_targets(self):
