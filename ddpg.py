@@ -27,6 +27,7 @@ import copy
 import csv
 import dataclasses
 import functools
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -79,14 +80,18 @@ class RunArgs:
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
     seed: int = 1  # seed of the networks, the environments and all noise
     total_timesteps: int = 1_000_000  # environment steps, summed over all environments
-    vectorization: Literal["auto", "sync", "async", "native"] = "auto"  # auto: native, else sync
+    vectorization: Literal["auto", "sync", "async", "native"] = (
+        "auto"  # auto: native where possible, else sync
+    )
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
-    num_threads: int = 1  # processor threads; more can help a run that has the machine to itself
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"  # of float32, PyTorch's
+    num_threads: int = 1  # CPU threads; more can help where nothing else is running
+    matmul_precision: Literal["highest", "high", "medium"] = (
+        "highest"  # of float32, see PyTorch's docs
+    )
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
     eval_frequency: int = 50_000
-    # episodes per evaluation; 1 together with --num-envs 1 keeps to one environment at a time
+    # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time
     eval_episodes: int = 10
     eval_max_steps: int = 30_000  # steps after which an evaluation cuts an episode short
     # environment steps between checkpoints; 0: save at the start and the end only
@@ -94,7 +99,9 @@ class RunArgs:
     run_dir: Path | None = None  # folder of the new run; None: a new folder in runs/
     resume: Path | None = None  # folder of a run to continue exactly where it was saved
     evaluate: Path | None = None  # folder of a run whose policy to evaluate, without training
-    best: bool = False  # with --evaluate: the policy of the best evaluation, not the last one
+    # with --evaluate: the policy of the best evaluation, not the last one; --seed gives other
+    # episodes than those that chose it
+    best: bool = False
     init_from: Path | None = None  # folder of a run whose weights this new run starts from
     capture_video: bool = False  # record the first episode of each evaluation
     track: bool = False  # log to Weights & Biases too
@@ -132,13 +139,12 @@ def check_algorithm_args(args):
         raise UsageError(
             f"--num-envs {args.num_envs}: must be at most --buffer-size {args.buffer_size}"
         )
-    if not 0 <= args.tau <= 1:
-        raise UsageError(f"--tau {args.tau}: must be from 0 to 1")
+    must_be_fraction("tau", args)
     first_steps = math.ceil(args.learning_starts / args.num_envs) * args.num_envs
     if first_steps + args.num_envs > args.total_timesteps:
         raise UsageError(
-            f"--learning-starts {args.learning_starts}: must leave each environment a step of "
-            f"--total-timesteps {args.total_timesteps}, or nothing is learned"
+            f"--learning-starts {args.learning_starts}: must be at least one step of all "
+            f"environments before --total-timesteps {args.total_timesteps}, or nothing is learned"
         )
 
 
@@ -163,13 +169,14 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None where the task has no such thing
+    success: float | None  # info["is_success"] at the end, None if not reported
 
 
 def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
-    `options` go to gym.make; a video passes render_mode.
+    `options` go to gym.make; a video passes render_mode. What a wrapper learns, such as the
+    statistics of NormalizeObservation, is not saved, and not shared with evaluations.
     """
     env = gym.make(
         args.env_id,
@@ -183,8 +190,8 @@ def make_env(args, **options):
 def make_vector_env(args, num_envs, video_folder=None):
     """`num_envs` environments that step together, and the name of the backend.
 
-    sync, async and native give the same numbers. (Not so for tasks that draw from Python's or
-    NumPy's global generator: in one process they share it.)
+    sync, async and native give the same numbers, except for tasks that use Python's or NumPy's
+    global generator, which sync environments share.
     """
     if args.vectorization == "async" and video_folder is None:
         env_fn = functools.partial(make_worker_task, args, os.getpid())
@@ -209,7 +216,7 @@ def why_not_native(args):
     wrapped; else the reason why it cannot.
     """
     if native_mujoco is None:
-        return "native_mujoco.py is not there"
+        return "native_mujoco.py could not be imported"
     with contextlib.closing(make_env(args)) as env:
         return native_mujoco.difference(env)
 
@@ -217,8 +224,8 @@ def why_not_native(args):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. What a task returns
-    wrong raises an error that names it. Of `info` only is_success is kept.
+    A reset seeds `random` and np.random too, for tasks that draw from them. A mistake in
+    what a task returns raises an error that names it. Of `info` only is_success is kept.
     """
 
     def __init__(self, env):
@@ -240,7 +247,7 @@ class Task(gym.Wrapper):
         try:
             result = self.env.step(action)
         except ValueError as error:
-            if "unpack (expected 5" in str(error):  # in a wrapper of Gymnasium, before we can look
+            if "unpack (expected 5" in str(error):  # raised inside a Gymnasium wrapper
                 raise TypeError(f"the task's step() must return {expected}") from error
             raise
         if not isinstance(result, tuple) or len(result) != 5:
@@ -266,7 +273,7 @@ class Task(gym.Wrapper):
                 raise ValueError(f"its shape is {array.shape}")
         except (TypeError, ValueError, KeyError) as error:
             raise TypeError(
-                f"the task's observation must be of its observation_space {self.task_space}, "
+                f"the task's observation must match its observation_space {self.task_space}, "
                 f"not {obs!r} ({error})"
             ) from None
         return array.reshape(-1)
@@ -283,12 +290,12 @@ class WorkerTask(Task):
     """A task in a process of its own, which sends its errors to the main process as text."""
 
     def reset(self, **options):
-        return self.in_words(super().reset, **options)
+        return self.with_traceback(super().reset, **options)
 
     def step(self, action):
-        return self.in_words(super().step, action)
+        return self.with_traceback(super().step, action)
 
-    def in_words(self, function, *args, **options):
+    def with_traceback(self, function, *args, **options):
         try:
             return function(*args, **options)
         except Exception:
@@ -301,7 +308,7 @@ def make_task(args):
 
 def make_worker_task(args, main_process):
     if os.getpid() != main_process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a request to stop is for the main process
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles them
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return WorkerTask(make_env(args))
 
@@ -323,7 +330,7 @@ def make_rendering_env(args):
 
 
 def print_mujoco_warning(text):
-    if "deprecated" not in text:  # that concerns Gymnasium's models, which a user cannot change
+    if "deprecated" not in text:  # caused by Gymnasium's models, not by the user
         print(f"MuJoCo: {text}", file=sys.stderr)
 
 
@@ -393,7 +400,7 @@ class Environments:
         self.begin_episodes(np.ones(self.num_envs, dtype=bool))
 
     def begin_episodes(self, where):
-        """Begins an episode in each environment i with where[i]."""
+        """Begins an episode in each environment where the mask `where` [N] is true."""
         stream = 0 if self.purpose == "training" else 1
         sequence = np.random.SeedSequence((self.args.seed, stream, self.global_step))
         self.episode_seed[where] = sequence.generate_state(self.num_envs)[where]
@@ -416,7 +423,7 @@ class Environments:
         ended, not next_obs.
         """
         task_action = scale_action(action.cpu().numpy(), self.action_space)
-        self.must_be_finite("action (and a weight of the network)", task_action)
+        self.must_be_finite("action, and so probably the network,", task_action)
         with self.naming_the_step():
             next_obs, reward, terminated, truncated, info = self.envs.step(task_action)
         self.must_be_finite("task's observation", next_obs)
@@ -435,8 +442,8 @@ class Environments:
         self.episode_return += reward
         self.episode_length += 1
         if "is_success" in info:
-            told = info["_is_success"]
-            self.episode_success[told] = info["is_success"][told]
+            reported = info["_is_success"]
+            self.episode_success[reported] = info["is_success"][reported]
         done = terminated | truncated
         if done.any():
             for i in np.flatnonzero(done):
@@ -473,7 +480,7 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds the step number to an error of the task, which keeps its traceback."""
+        """Adds the step number to an exception of the task, keeping its traceback."""
         self.is_stepping = True
         try:
             yield
@@ -510,8 +517,8 @@ class Environments:
     def replay(self):
         """Plays the unfinished episodes again, from their seeds and actions.
 
-        All environments step together, so one whose episode began later than the oldest is stepped
-        along, and reset when its own episode begins: n steps ago, if it is n steps long.
+        All environments replay together: one with a younger episode is stepped too, and reset
+        where its own episode began.
         """
         expected = self.obs
         self.reset(np.ones(self.num_envs, dtype=bool))
@@ -526,8 +533,8 @@ class Environments:
                 self.reset(begins | terminated | truncated)
         if not torch.equal(self.obs, expected):
             say(
-                "warning: the task is not in the state in which it was saved, though its seed and "
-                "actions were the same; training goes on from the state that it is in"
+                "warning: replaying the saved actions did not restore the saved state, so the task "
+                "is not deterministic; training continues from the state that was reached"
             )
 
 
@@ -537,8 +544,7 @@ class Environments:
 class ReplayBuffer:
     """The newest `capacity` transitions.
 
-    Each checkpoint writes only the transitions that were added since the one before, to a file of
-    their own.
+    Each checkpoint writes only the transitions added since the one before, to a new file.
     """
 
     def __init__(self, capacity, obs_size, action_size, like):
@@ -599,7 +605,7 @@ class ReplayBuffer:
                 self.rows[rows] = torch.as_tensor(np.load(path)).to(self.rows)
 
     def files(self, folder):
-        """(number of the first transition, of the last + 1, path) of each file, oldest first."""
+        """(start, end, path) of each file, oldest first: it holds transitions start to end − 1."""
         for path in sorted(folder.glob("replay.*-*.npy")):
             start, end = path.name.split(".")[1].split("-")
             yield int(start), int(end), path
@@ -719,7 +725,7 @@ class Agent(nn.Module):
 
     def actor_backward(self, batch):
         q = self.critic(batch.obs, self.actor(batch.obs))
-        actor_loss = -q.mean()                                              # [13] [DPG-3] climb Q
+        actor_loss = -q.mean()                                              # [13] [DPG-3] max Q
         actor_loss.backward(inputs=self.actor_parameters)                   #      of the actor only
         return {"losses/actor_loss": actor_loss.detach()}
 
@@ -759,7 +765,7 @@ def train(args):
             agent.critic_backward = compiled(agent.critic_backward)
             agent.actor_backward = compiled(agent.actor_backward)
             agent.update_targets = compiled(agent.update_targets)
-        if run.evaluation_pending:  # at step 0, or where a stop interrupted one
+        if run.evaluation_pending:  # at step 0, or if the last one was interrupted
             run.evaluate()
 
         metrics = {}
@@ -808,6 +814,7 @@ RESUME_MAY_CHANGE = {  # options that --resume can change
     "checkpoint_frequency",
     "capture_video",
     "track",
+    "wandb_project_name",
 }
 EVALUATE_MAY_CHANGE = {  # options that --evaluate can change
     "best",
@@ -845,7 +852,7 @@ class Run:
         self.previous_step = 0
         self.earlier_seconds = 0.0  # time that the run took before it was resumed
         self.evaluations = []  # rows of evaluations.csv
-        self.evaluation_pending = True  # at step 0, and where a stop interrupted one
+        self.evaluation_pending = True  # at step 0, and where a signal interrupted one
         self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
         self.stop_signal = None
         self.is_interruptible = False
@@ -889,8 +896,8 @@ class Run:
     def start(self, envs, agent, **parts):
         """Makes the folder, or restores all parts from the checkpoint of the resumed run.
 
-        Each part has `state_dict` and `load_state_dict`. A part that is too large for each
-        checkpoint has `save_files` and `load_files` too.
+        Each part has `state_dict` and `load_state_dict`. A part too large to be written whole each
+        time has `save_files` and `load_files` too.
         """
         self.envs = envs
         self.agent = agent
@@ -912,7 +919,7 @@ class Run:
             self.save()
         say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
         command = command_to("--resume", self.folder)
-        say(f"stop with Ctrl-C (a second one does not wait for saving), resume with: {command}")
+        say(f"stop with Ctrl-C (twice: without saving), resume with: {command}")
 
     def open_logs(self):
         self.first_step = self.step
@@ -928,7 +935,8 @@ class Run:
 
             wandb.init(
                 project=self.args.wandb_project_name,
-                id=self.folder.name,
+                id=hashlib.sha1(str(self.folder.resolve()).encode()).hexdigest(),
+                name=self.folder.name,
                 config=saved_options(self.args),
                 resume="allow",
                 sync_tensorboard=True,
@@ -994,7 +1002,7 @@ class Run:
         self.evaluation_pending = True
         seconds = round(self.seconds(), 3)
         one_at_a_time = self.args.num_envs == 1 and self.args.eval_episodes == 1
-        if one_at_a_time:  # for a simulator that cannot run twice on this machine
+        if one_at_a_time:  # for simulators limited to one instance
             self.envs.close()
         video_folder = self.folder / "videos" / f"step-{self.step}"
         try:
@@ -1016,7 +1024,7 @@ class Run:
         self.write_evaluations()
         for name, value in result.items():
             self.add_scalar(f"eval/{name}", value)
-        say(f"evaluation at step {self.step}: {in_words(result)}")
+        say(f"evaluation at step {self.step}: {describe(result)}")
         if self.bar.disable and self.step > self.first_step:
             self.print_progress()
         if is_best:
@@ -1078,7 +1086,7 @@ class Run:
             self.envs.replay()
         set_generators_state(state["generators"])
         if state["total_timesteps"] != self.args.total_timesteps:
-            say(f"--total-timesteps was {state['total_timesteps']}, is {self.args.total_timesteps}")
+            say(f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}")
             if getattr(self.args, "anneal_lr", False):
                 say("from here on the learning rate follows the schedule of the new length")
 
@@ -1162,15 +1170,15 @@ def load_checkpoint(path):
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         return torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise UsageError(f"{path} is damaged, or not of this script: {error}") from None
+        raise UsageError(f"{path} is damaged, or was not written by this script: {error}") from None
 
 
 def generators_state():
-    """The state of every random generator of this process: PyTorch's, NumPy's, Python's."""
+    """The state of this process's random generators: PyTorch's, NumPy's, Python's."""
     _, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "numpy": [keys.tolist(), *rest],
         "python": random.getstate(),
     }
@@ -1226,7 +1234,7 @@ def summary(episodes):
     return result
 
 
-def in_words(result):
+def describe(result):
     text = f"return {result['return_mean']:.2f} ± {result['return_std']:.2f}"
     if "success_rate" in result:
         text += f", success rate {result['success_rate']:.2f}"
@@ -1234,13 +1242,13 @@ def in_words(result):
 
 
 def compiled(method):
-    """The method as one graph, its backward() included. An optimizer's step would break it."""
+    """Compiles forward and backward as one graph; an optimizer's step would break it."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 
 
 def load_agent(run_dir, best=False):
-    """The agent as a run saved it last, or at its best evaluation, and the step it was at."""
+    """The agent and the step of a run's last checkpoint, or of its best evaluation."""
     args = load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
@@ -1360,6 +1368,12 @@ def must_be_at_least(least, name, args):
         raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
+def must_be_fraction(name, args):
+    value = getattr(args, name)
+    if not 0 <= value <= 1:
+        raise UsageError(f"--{name.replace('_', '-')} {value}: must be from 0 to 1")
+
+
 def check_args(args):
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
         must_be_at_least(1, name, args)
@@ -1369,8 +1383,7 @@ def check_args(args):
         must_be_at_least(1, "max_episode_steps", args)
     if args.seed >= 2**32:
         raise UsageError(f"--seed {args.seed}: must be less than 2**32, NumPy's limit")
-    if not 0 <= args.gamma <= 1:
-        raise UsageError(f"--gamma {args.gamma}: must be from 0 to 1")
+    must_be_fraction("gamma", args)
     if min(args.hidden_sizes, default=1) < 1:
         raise UsageError(f"--hidden-sizes {args.hidden_sizes}: each must be at least 1")
     if not isinstance(args.env_kwargs, dict):
@@ -1383,7 +1396,7 @@ def check_args(args):
             "max_episode_steps and render_mode"
         )
     if args.resume and args.evaluate:
-        raise UsageError("--resume and --evaluate: give one of the two")
+        raise UsageError("--resume and --evaluate: choose one")
     if args.best and not args.evaluate:
         raise UsageError("--best: needs --evaluate RUN_DIR")
     try:
@@ -1419,7 +1432,7 @@ def check_task(args):
         module = args.env_id.partition(":")[0]
         if error.__cause__ is None or error.__cause__.name != module.partition(".")[0]:
             raise  # the module of the task is there; one that it imports is not
-        raise UsageError(f"{option}: no module {module} in this folder or installed") from None
+        raise UsageError(f"{option}: no module {module}, here or installed") from None
     except TypeError as error:
         if any(f"unexpected keyword argument '{name}'" in str(error) for name in args.env_kwargs):
             raise UsageError(f"--env-kwargs {json.dumps(args.env_kwargs)}: {error}") from None
@@ -1463,7 +1476,7 @@ def check_spaces(option, env):
 def check_video(args, option, env):
     if "rgb_array" not in env.metadata.get("render_modes", []):
         raise UsageError(
-            f"--capture-video: {option} cannot give frames: "
+            f"--capture-video: {args.env_id} cannot give frames: "
             "rgb_array is not in its metadata's render_modes"
         )
     env = make_rendering_env(args)
@@ -1499,7 +1512,7 @@ def command_line(defaults):
 
 
 def parse_args():
-    """The options. --resume and --evaluate take those of the run, and may change only a few."""
+    """The options. With --resume and --evaluate they default to the run's; few may change."""
     args = command_line(Args())
     folder = args.resume or args.evaluate
     if folder is None:
@@ -1525,7 +1538,7 @@ def evaluate_run(args):
     agent.to(choose_device(args.device))
     video_folder = args.evaluate / "videos" / f"evaluate-step-{step}"
     result = summary(evaluate(agent, args, video_folder))
-    say(f"policy of step {step}, --eval-episodes {args.eval_episodes}: {in_words(result)}")
+    say(f"policy of step {step}, {args.eval_episodes} episodes: {describe(result)}")
 
 
 def exit_on_signal(number, frame):

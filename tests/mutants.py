@@ -282,8 +282,8 @@ ENVIRONMENTS = [
         ("NaN rewards are learned from", 'self.must_be_finite("task\'s reward", reward)', "pass"),
         (
             "success counts where the task does not tell it",
-            "told = ...",
-            "told = np.ones(self.num_envs, dtype=bool)",
+            "reported = ...",
+            "reported = np.ones(self.num_envs, dtype=bool)",
         ),
     ),
     *at(

@@ -95,7 +95,7 @@ WRONG = {  # what a task returns; what must be said of it
     "reward None": ["reward must be a number", "None"],
     "reward of shape (2,)": ["reward must be a number", "array([0., 0.])"],
     "terminated None": ["terminated must be a number", "None"],
-    "observation of shape (3,)": ["observation must be of its observation_space", "(3,)"],
+    "observation of shape (3,)": ["observation must match its observation_space", "(3,)"],
     "four values": ["step() must return", "terminated, truncated, info"],
     "reset without info": ["reset() must return (observation, info)"],
 }
@@ -191,7 +191,7 @@ def test_a_task_that_cannot_be_replayed_says_so_and_goes_on(script, call, tmp_pa
     options = [*BRIEF[script], "--env-id", "people_tasks:Undetermined-v0", "--run-dir", "run"]
     call(script, *options)
     said = call(script, "--resume", "run", "--total-timesteps", 700).out
-    assert "the task is not in the state in which it was saved" in said
+    assert "replaying the saved actions did not restore the saved state" in said
     assert checkpoint(tmp_path / "run")["step"] == 700
 
 

@@ -140,7 +140,7 @@ def test_an_extended_run_equals_a_long_one(script, call, tmp_path):
     call(script, *options, "--total-timesteps", 2 * steps, "--run-dir", "long")
     call(script, *options, "--run-dir", "short")
     said = call(script, "--resume", "short", "--total-timesteps", 2 * steps).out
-    assert f"--total-timesteps was {steps}, is {2 * steps}" in said
+    assert f"--total-timesteps: {2 * steps}, was {steps}" in said
     long = (tmp_path / "long" / "episodes.csv").read_bytes()
     assert long == (tmp_path / "short" / "episodes.csv").read_bytes()
     assert evaluations(tmp_path / "long")[-1] == evaluations(tmp_path / "short")[-1]

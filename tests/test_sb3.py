@@ -258,8 +258,12 @@ def test_off_policy(name, theirs, monkeypatch):
     )
     before = [p.clone() for ours, _ in pairs for p in ours]
     torch.manual_seed(2)
-    loss = "losses/qf_loss" if name == "td3" else "losses/qf1_loss"
-    losses = [learn(agent, data, update)[loss].item() for update in (1, 2)]
+    losses = []
+    for update in (1, 2):
+        metrics = learn(agent, data, update)
+        losses.append(metrics["losses/qf1_loss"].item())
+        if name == "td3":  # theirs is the sum of both critics' losses
+            losses[-1] += metrics["losses/qf2_loss"].item()
     torch.manual_seed(2)
     model.train(gradient_steps=2, batch_size=size)
     close(np.mean(losses), model.logger.name_to_value["train/critic_loss"])
