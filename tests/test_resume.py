@@ -61,7 +61,7 @@ def assert_kills_change_nothing(script, options, kills, moments, tmp_path):
         for line in process.stdout:
             if line.startswith("stop with Ctrl-C"):
                 break
-        time.sleep(moments.uniform(0, 0.8 * seconds / kills))
+        time.sleep(moments.uniform(0, 0.5 * seconds / kills))  # a busy machine varies
         assert process.poll() is None, "the run ended before it was killed"
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
