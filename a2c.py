@@ -1562,7 +1562,8 @@ def exit_on_signal(number, frame):
 
 def main():
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # for a terminal that cannot show a γ
+        with contextlib.suppress(AttributeError):  # a notebook's streams cannot
+            stream.reconfigure(errors="replace")  # for a terminal that cannot show a γ
     sys.path.append(os.getcwd())  # to find your own task in the current folder
     signal.signal(signal.SIGTERM, exit_on_signal)
     try:

@@ -216,6 +216,19 @@ class OneInstance(Point):
         self.server.close()
 
 
+class NoScreen(Point):
+    """It has frames, but not on this machine."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self):
+        raise RuntimeError("no display")
+
+
 class SlowSteps(Point):
     """No time limit, and steps that take their time."""
 
@@ -243,6 +256,7 @@ gym.register("Undetermined-v0", Undetermined, max_episode_steps=500)
 gym.register("RaggedInfo-v0", RaggedInfo, max_episode_steps=50)
 gym.register("Success-v0", Success, max_episode_steps=50)
 gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
+gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)
 gym.register("SlowSteps-v0", SlowSteps)
 gym.register("Flattened-v0", lambda: gym.wrappers.FlattenObservation(Goal()), max_episode_steps=50)
 gym.register(

@@ -42,6 +42,10 @@ BAD_LINES = [  # options; what the message must name
     (["--init-from", "nowhere"], ["--init-from nowhere", "no checkpoint.pt"]),
     (["--best"], ["--best: needs --evaluate"]),
     (["--capture-video"], ["--capture-video", "cannot give frames", "rgb_array"]),
+    (
+        ["--env-id", "people_tasks:NoScreen-v0", "--capture-video"],
+        ["--capture-video", "this machine cannot render (no display)", "libegl1"],
+    ),
     (["--run-dir", "."], ["--run-dir .", "exists"]),
 ]
 

@@ -1,9 +1,11 @@
 """Tasks and habits that people have: what Gymnasium calls a valid continuous task trains, and what
 goes wrong says what and where."""
 
+import io
 import json
 import re
 import signal
+import sys
 import threading
 
 import gymnasium as gym
@@ -333,6 +335,16 @@ def test_training_from_python_twice_leaves_no_trace(script, monkeypatch, capsys,
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     for path in re.findall(r"python (\S+\.py)", capsys.readouterr().out):
         assert (tmp_path / path).exists()
+
+
+@ONE_OF_EACH
+def test_a_notebook_runs_the_script(script, call, monkeypatch, capsys, tmp_path):
+    """As %run does, where the streams are no files."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    call(script, *BRIEF[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run")
+    assert evaluations(tmp_path / "run")[-1]["global_step"] == "600"
+    assert "finished at step 600" in sys.stdout.getvalue()
 
 
 @ONE_OF_EACH

@@ -1,8 +1,14 @@
 """What a user sees of a run: the same seed gives the same run, evaluating changes nothing, one file
 is enough, the folder holds what it promises."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
+import termios
 
 import numpy as np
 import pytest
@@ -13,6 +19,8 @@ from conftest import (
     SMALL,
     assert_same_run,
     checkpoint,
+    command,
+    environment,
     evaluations,
     leaves,
     load,
@@ -180,6 +188,27 @@ def test_without_a_terminal_progress_comes_as_lines(script, call):
     steps = int(SMALL[script][1])
     assert f"evaluation at step {steps}: return -" in said
     assert f"step {steps}, 100%," in said and "left\n" in said
+
+
+@ONE_OF_EACH
+def test_on_a_terminal_a_bar_shows_progress_and_evaluations_stay_above_it(script, tmp_path):
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    command_line = command(script, *SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run")
+    process = subprocess.Popen(
+        command_line, stdout=terminal, stderr=terminal, cwd=tmp_path, env=environment()
+    )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # where Linux ends a terminal
+        while chunk := os.read(controller, 4096):
+            shown += chunk
+    assert process.wait() == 0
+    lines = re.split("[\r\n]+", shown.decode())
+    steps = int(SMALL[script][1])
+    assert any(line.startswith("100%|") and f"{steps}/{steps} [" in line for line in lines)
+    assert any(line.startswith(f"evaluation at step {steps}: return -") for line in lines)
+    assert not any(line.startswith(f"step {steps}") for line in lines)
 
 
 @pytest.mark.slow
