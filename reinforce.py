@@ -76,14 +76,12 @@ class RunArgs:
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
     seed: int = 1  # seed of the networks, the environments and all noise
     total_timesteps: int = 1_000_000  # environment steps, summed over all environments
-    vectorization: Literal["auto", "sync", "async", "native"] = (
-        "auto"  # auto: native where possible, else sync
-    )
+    # how environments are stepped; auto: native where possible, else sync
+    vectorization: Literal["auto", "sync", "async", "native"] = "auto"
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
-    matmul_precision: Literal["highest", "high", "medium"] = (
-        "highest"  # of float32, see PyTorch's docs
-    )
+    # of float32, see torch.set_float32_matmul_precision
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
     eval_frequency: int = 50_000
@@ -125,6 +123,7 @@ def check_algorithm_args(args):
     must_be_at_least(1, "num_envs", args)
     for name in ("learning_rate", "max_grad_norm"):
         must_be_at_least(0, name, args)
+    must_be_sizes("hidden_sizes", args)
     if args.num_envs > args.total_timesteps:
         raise UsageError(
             f"--num-envs {args.num_envs}: must be at most --total-timesteps {args.total_timesteps}"
@@ -979,7 +978,8 @@ class Run:
         seconds = time.perf_counter() - self.start_time
         self.add_scalar("charts/SPS", (self.step - self.first_step) / seconds)
         optimizers = [x for x in self.parts.values() if isinstance(x, torch.optim.Optimizer)]
-        self.add_scalar("charts/learning_rate", optimizers[0].param_groups[0]["lr"])
+        if optimizers:
+            self.add_scalar("charts/learning_rate", optimizers[0].param_groups[0]["lr"])
         for name, value in metrics.items():
             self.add_scalar(name, value)
 
@@ -1362,6 +1362,12 @@ def must_be_fraction(name, args):
         raise UsageError(f"--{name.replace('_', '-')} {value}: must be from 0 to 1")
 
 
+def must_be_sizes(name, args):
+    sizes = getattr(args, name)
+    if min(sizes, default=1) < 1:
+        raise UsageError(f"--{name.replace('_', '-')} {sizes}: each must be at least 1")
+
+
 def check_args(args):
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
         must_be_at_least(1, name, args)
@@ -1372,8 +1378,6 @@ def check_args(args):
     if args.seed >= 2**32:
         raise UsageError(f"--seed {args.seed}: must be less than 2**32, NumPy's limit")
     must_be_fraction("gamma", args)
-    if min(args.hidden_sizes, default=1) < 1:
-        raise UsageError(f"--hidden-sizes {args.hidden_sizes}: each must be at least 1")
     if not isinstance(args.env_kwargs, dict):
         raise UsageError(
             f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
