@@ -138,6 +138,7 @@ def check_algorithm_args(args):
     for name in ("clip_coef", "learning_rate", "max_grad_norm"):
         must_be_at_least(0, name, args)
     must_be_sizes("hidden_sizes", args)
+    must_be_fraction("gamma", args)
     must_be_fraction("gae_lambda", args)
     batch_size = args.num_envs * args.num_steps
     if batch_size > args.total_timesteps:
@@ -180,8 +181,9 @@ class Episode(NamedTuple):
 def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
-    `options` go to gym.make; a video passes render_mode. What a wrapper learns, such as the
-    statistics of NormalizeObservation, is not saved, and not shared with evaluations.
+    `options` go to gym.make; a video passes render_mode. A wrapper that scales rewards scales the
+    returns of evaluations too. What a wrapper learns, such as the statistics of
+    NormalizeObservation, is neither saved nor shared with evaluations.
     """
     env = gym.make(
         args.env_id,
@@ -412,7 +414,7 @@ class Environments:
         self.episode_return[where] = 0
         self.episode_length[where] = 0
         self.episode_success[where] = np.nan
-        oldest = self.episode_length.max()
+        oldest = self.episode_length.max()  # older actions belong to episodes that have ended
         self.actions = self.actions[len(self.actions) - oldest :]
         self.reset(where)
 
@@ -715,10 +717,13 @@ class Agent(nn.Module):
         self.optimizer = torch.optim.Adam(
             self.all_parameters, args.learning_rate, eps=1e-5, fused=True
         )
-
-    def set_learning_rate(self, learning_rate):
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["initial_lr"] = group["lr"]
+
+    def set_learning_rate(self, fraction):
+        """Of what each group of parameters had at the start."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = fraction * group["initial_lr"]
 
     @torch.no_grad()
     def act(self, obs, explore=True):
@@ -750,12 +755,11 @@ class Agent(nn.Module):
         next_obs = self.obs_statistics.normalize(rollout.next_obs)
         self.obs_statistics.update(rollout.obs.flatten(0, 1))  # for the next rollout
         done = torch.maximum(rollout.terminated, rollout.truncated)
-        reward = reward_scaler(rollout.reward, done)
+        reward = reward_scaler(rollout.reward, done)  # unlike obs, this rollout included
         value = self.critic(obs)
         next_value = self.critic(next_obs)
-        terminated = rollout.terminated
         advantage, return_ = gae(
-            reward, value, next_value, terminated, done, args.gamma, args.gae_lambda
+            reward, value, next_value, rollout.terminated, done, args.gamma, args.gae_lambda
         )
         # the advantage is the critic's error: return − value
         unexplained = advantage.var(correction=0) / return_.var(correction=0)
@@ -828,13 +832,12 @@ def train(args):
             # step and store
             rollout.add(envs.step(action))
 
-            # learn (an incomplete last rollout is not used)
+            # learn (an incomplete last rollout waits until the run is extended)
             if rollout.is_full():
                 transitions = rollout.take()
                 if args.anneal_lr:
                     first_step = envs.global_step - transitions.reward.numel()
-                    remaining = 1 - first_step / args.total_timesteps
-                    agent.set_learning_rate(remaining * args.learning_rate)
+                    agent.set_learning_rate(1 - first_step / args.total_timesteps)
                 metrics = agent.update(transitions, reward_scaler)
 
             # report
@@ -945,8 +948,9 @@ class Run:
     def start(self, envs, agent, **parts):
         """Makes the folder, or restores all parts from the checkpoint of the resumed run.
 
-        Each part has `state_dict` and `load_state_dict`. A part too large to be written whole each
-        time has `save_files` and `load_files` too.
+        Only what is passed here is saved and resumed: parts with `state_dict` and
+        `load_state_dict`. A part too large to be written whole each time has `save_files` and
+        `load_files` too.
         """
         self.envs = envs
         self.agent = agent
@@ -1129,16 +1133,17 @@ class Run:
         self.evaluation_pending = state["evaluation_pending"]
         self.episodes_size = state["episodes_size"]
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            load_state(part, state[name], f"--resume {self.folder}")
             if hasattr(part, "load_files"):
                 part.load_files(self.folder)
         with self.interruptible():
             self.envs.replay()
         set_generators_state(state["generators"])
         if state["total_timesteps"] != self.args.total_timesteps:
-            say(f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}")
-            if getattr(self.args, "anneal_lr", False):
-                say("from here on the learning rate follows the schedule of the new length")
+            say(
+                f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}; "
+                "what falls over the run, such as a learning rate, follows the new length from here"
+            )
 
     def finish(self):
         """Saves, then evaluates. A run that was asked to stop saves only."""
@@ -1178,7 +1183,7 @@ def command_to(*arguments):
 def note_changed_script(folder):
     original = folder / SCRIPT.name
     if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
-        say(f"note: {SCRIPT.name} has changed since this run was made with {original}")
+        say(f"note: {SCRIPT.name} has changed since it made this run; as it was: {original}")
 
 
 def make_folder(args):
@@ -1307,7 +1312,7 @@ def load_agent(run_dir, best=False):
     with contextlib.closing(make_task(args)) as env:
         obs_size = math.prod(env.observation_space.shape)
         agent = Agent(obs_size, math.prod(env.action_space.shape), args)
-    agent.load_state_dict(state["agent"])
+    load_state(agent, state["agent"], run_dir)
     return agent, state["step"]
 
 
@@ -1333,11 +1338,16 @@ def load_policy(run_dir, best=False):
 def initialize(agent, run_dir):
     """Gives a new agent the weights of another run, of a task with the same shapes."""
     weights = load_checkpoint(Path(run_dir) / "checkpoint.pt")["agent"]
+    load_state(agent, weights, f"--init-from {run_dir}")
+
+
+def load_state(part, state, source):
+    """Loads what a run saved, of a network for example that may have changed since."""
     try:
-        agent.load_state_dict(weights)
-    except RuntimeError as error:
+        part.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"--init-from {run_dir}: the weights do not fit: {reason}") from None
+        raise UsageError(f"{source}: what it saved does not fit: {reason}") from None
 
 
 def saved_options(args):
@@ -1402,8 +1412,8 @@ def set_up(args):
     """Checks the options, sets up PyTorch and seeds. Returns a copy of the options for the run."""
     args = copy.copy(args)
     check_args(args)
-    check_algorithm_args(args)
     check_task(args)
+    check_algorithm_args(args)
     torch.set_num_threads(args.num_threads)
     torch.set_float32_matmul_precision(args.matmul_precision)
     random.seed(args.seed)
@@ -1439,7 +1449,6 @@ def check_args(args):
         must_be_at_least(1, "max_episode_steps", args)
     if args.seed >= 2**32:
         raise UsageError(f"--seed {args.seed}: must be less than 2**32, NumPy's limit")
-    must_be_fraction("gamma", args)
     if not isinstance(args.env_kwargs, dict):
         raise UsageError(
             f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
@@ -1574,7 +1583,7 @@ def parse_args():
     saved = load_args(folder)
     saved.resume = args.resume
     saved.evaluate = args.evaluate
-    args = command_line(saved)
+    args = command_line(saved)  # once more, with the run's options as defaults
     may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE
     for name, value in vars(args).items():
         if name not in may_change and value != getattr(saved, name):

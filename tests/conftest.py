@@ -49,7 +49,7 @@ SMALL = {
 
 
 def load(name):
-    """A script as a module."""
+    """A script as a module, one of those in discrete/ too."""
     return importlib.import_module(name)
 
 

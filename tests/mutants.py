@@ -489,7 +489,11 @@ NETWORKS = [
         OFF_POLICY,
         "mlp",
         MATH_OFF,
-        ("the last layer cannot be negative", "layers[:-1]", "layers"),
+        (
+            "the last layer cannot be negative",
+            "nn.Sequential(*layers, nn.Linear(*sizes[-2:]))",
+            "nn.Sequential(*layers, nn.Linear(*sizes[-2:]), nn.ReLU())",
+        ),
     ),
     *at(
         ON_POLICY,
@@ -1174,7 +1178,7 @@ RUN = [
         ("the memory's files are not read", "part.load_files(self.folder)", "pass"),
         (
             "optimizers begin anew",
-            "part.load_state_dict(state[name])",
+            "load_state(part, state[name], f'--resume {self.folder}')",
             "if 'optimizer' not in name:\n    part.load_state_dict(state[name])",
         ),
     ),

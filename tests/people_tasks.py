@@ -245,6 +245,19 @@ class SlowSteps(Point):
         return super().step(action)
 
 
+class Shifted(Point):
+    """Three actions, which are numbered from 5."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = Discrete(3, start=5)
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.x = np.clip(self.x + 0.1 * (action - 6), -9, 9)
+        return self.observe(), self.reward(), False, False, {}
+
+
 gym.register("Plain-v0", Point, max_episode_steps=50)
 gym.register("Goal-v0", Goal, max_episode_steps=50)
 gym.register("Kinds-v0", Kinds, max_episode_steps=50)
@@ -258,6 +271,7 @@ gym.register("Success-v0", Success, max_episode_steps=50)
 gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
 gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)
 gym.register("SlowSteps-v0", SlowSteps)
+gym.register("Shifted-v0", Shifted, max_episode_steps=50)
 gym.register("Flattened-v0", lambda: gym.wrappers.FlattenObservation(Goal()), max_episode_steps=50)
 gym.register(
     "FlattenedBySpec-v0",

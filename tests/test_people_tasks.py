@@ -306,7 +306,7 @@ def test_init_from_begins_with_another_runs_weights(script, call, tmp_path):
     call(script, "--evaluate", "same")
     (tmp_path / "moved").rename(tmp_path / "old")
     said = call(script, *plain, "--init-from", "old", "--env-id", "Pendulum-v1", status=2).err
-    assert "--init-from old: the weights do not fit" in said
+    assert "--init-from old: what it saved does not fit" in said
     call(script, "--resume", folder)
 
 

@@ -1,0 +1,425 @@
+"""The scripts for discrete actions: their math against independent oracles, and whole runs."""
+
+import re
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from conftest import assert_same_run, checkpoint, evaluations, load
+from torch import nn
+
+DQNS = ["dqn", "double_dqn"]
+ALL = ["q_learning", *DQNS]
+SMALL_DQN = [
+    *("--total-timesteps", "900", "--learning-starts", "100", "--batch-size", "16"),
+    *("--buffer-size", "500", "--hidden-sizes", "16", "--target-network-frequency", "50"),
+    *("--eval-frequency", "300", "--eval-episodes", "2", "--checkpoint-frequency", "150"),
+]
+SMALL_TABLE = [
+    *("--total-timesteps", "900", "--eval-frequency", "300", "--eval-episodes", "2"),
+    *("--checkpoint-frequency", "150"),
+]
+SMALL = {
+    "q_learning": [*SMALL_TABLE, "--env-id", "FrozenLake-v1"],
+    "dqn": [*SMALL_DQN, "--env-id", "CartPole-v1"],
+    "double_dqn": [*SMALL_DQN, "--env-id", "CartPole-v1"],
+}
+each_script = pytest.mark.parametrize("script", ALL)
+each_dqn = pytest.mark.parametrize("script", DQNS)
+
+
+def make_agent(script, obs_size=4, num_actions=3, seed=0, **options):
+    module = load(script)
+    torch.manual_seed(seed)
+    return module.Agent(obs_size, num_actions, module.Args(**options)).double()
+
+
+def make_batch(module, size=7, obs_size=4, num_actions=3, seed=1):
+    torch.manual_seed(seed)
+    return module.Transition(
+        obs=torch.randn(size, obs_size, dtype=torch.float64),
+        action=torch.randint(num_actions, (size,)).double(),
+        reward=torch.randn(size, dtype=torch.float64),
+        next_obs=torch.randn(size, obs_size, dtype=torch.float64),
+        terminated=(torch.rand(size) < 0.4).double(),
+        truncated=torch.ones(size, dtype=torch.float64),
+    )
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "env_id, options, value",
+    [
+        ("FrozenLake-v1", {}, 0.54203),
+        ("FrozenLake-v1", {"map_name": "8x8"}, 0.41464),
+        ("FrozenLake-v1", {"is_slippery": False}, 0.99**5),
+        ("Taxi-v4", {}, 6.32746),
+        ("CliffWalking-v1", {}, -(1 - 0.99**13) / 0.01),
+    ],
+)
+def test_value_iteration_finds_the_known_values_of_the_starts(env_id, options, value):
+    """Closed forms where all is certain: five free steps and a reward, thirteen steps of -1."""
+    module = load("q_learning")
+    env = gym.make(env_id, **options)
+    q = module.value_iteration(*module.transition_model(env), 0.99)
+    start = env.unwrapped.initial_state_distrib
+    assert start @ q.max(axis=1) == pytest.approx(value, abs=1e-5)
+
+
+def test_the_value_of_a_policy_is_the_mean_of_its_returns():
+    """On a slippery lake, by 4,000 episodes: a false alarm in 1 of 10,000 seeds, and they are
+    fixed."""
+    module = load("q_learning")
+    env = gym.make("FrozenLake-v1")
+    probability, reward = module.transition_model(env)
+    policy = module.value_iteration(probability, reward, 0.9).argmax(axis=1)
+    value = module.policy_evaluation(probability, reward, 0.9, policy)[0]
+    returns = []
+    for episode in range(4000):
+        state, _ = env.reset(seed=episode)
+        discounted = 1.0
+        while True:
+            state, one_reward, terminated, truncated, _ = env.step(policy[state])
+            if terminated or truncated:
+                returns.append(discounted * one_reward)
+                break
+            discounted *= 0.9
+    error = scipy.stats.norm.isf(0.5e-4) * np.std(returns) / len(returns) ** 0.5
+    assert np.mean(returns) == pytest.approx(value, abs=error)
+
+
+@pytest.mark.parametrize("terminated, truncated", [(0, 0), (0, 1), (1, 0)])
+def test_Q_2_and_Q_3_move_one_cell_towards_its_target(terminated, truncated):
+    module = load("q_learning")
+    agent = make_agent("q_learning", obs_size=3, num_actions=2, gamma=0.5)
+    agent.q_table.values.copy_(torch.tensor([[1.0, 2.0], [3.0, -4.0], [0.0, 8.0]]))
+    one_hot = torch.eye(3)
+    numbers = [torch.tensor(float(x)) for x in (terminated, truncated)]
+    step = module.Transition(one_hot[1], torch.tensor(0), torch.tensor(10.0), one_hot[2], *numbers)
+    agent.update(step, learning_rate=0.1)
+    target = 10 + 0.5 * 8 * (1 - terminated)  # a time limit is not the end
+    expected = torch.tensor([[1, 2], [3 + 0.1 * (target - 3), -4], [0, 8]], dtype=torch.float64)
+    torch.testing.assert_close(agent.q_table.values.detach(), expected)
+
+
+@pytest.mark.parametrize("script", ALL)
+def test_Q_1_actions_are_epsilon_greedy(script):
+    """Chi-squared, 30,000 actions: a false alarm in 1 of 10,000 seeds; this one is fixed."""
+    agent = make_agent(script)
+    agent.epsilon = 0.3
+    if script == "q_learning":
+        agent.q_table.values.copy_(torch.tensor([0.1, 0.5, 0.2]).expand(4, 3))
+    obs = torch.eye(4, dtype=torch.float64)[:1].expand(30_000, 4)
+    greedy = agent.act(obs[:1], explore=False).item()
+    counts = torch.bincount(agent.act(obs), minlength=3).numpy()
+    expected = np.full(3, 0.1 * 30_000)
+    expected[greedy] += 0.7 * 30_000
+    assert scipy.stats.chisquare(counts, expected).pvalue > 1e-4
+    assert set(agent.act(obs, explore=False).tolist()) == {greedy}
+
+
+@pytest.mark.parametrize("script", ALL)
+def test_epsilon_falls_linearly_and_then_stays(script):
+    module = load(script)
+    options = {"start_epsilon": 0.9, "end_epsilon": 0.1, "exploration_fraction": 0.5}
+    args = module.Args(total_timesteps=1000, **options)
+    found = [module.epsilon_at(step, args) for step in (0, 250, 500, 900)]
+    np.testing.assert_allclose(found, [0.9, 0.5, 0.1, 0.1])
+
+
+# ── the network ──────────────────────────────────────────────────────────────────────────────────
+
+
+def values_by_hand(network, obs):
+    """A network with one hidden layer, in NumPy."""
+    first, last = (layer for layer in network.net if isinstance(layer, nn.Linear))
+    w1, b1, w2, b2 = (p.detach().numpy() for layer in (first, last) for p in layer.parameters())
+    return np.maximum(obs.numpy() @ w1.T + b1, 0) @ w2.T + b2
+
+
+@each_dqn
+def test_DQN_2_the_target_is_that_of_the_paper(script):
+    module = load(script)
+    agent = make_agent(script, hidden_sizes=(8,), gamma=0.7)
+    for parameter in agent.target_network.parameters():
+        parameter.data.mul_(-1.3)
+    batch = make_batch(module)
+    online = values_by_hand(agent.q_network, batch.next_obs)
+    fixed = values_by_hand(agent.target_network, batch.next_obs)
+    expected = []
+    for i in range(7):
+        best = online[i].argmax() if script == "double_dqn" else fixed[i].argmax()
+        follows = 0 if batch.terminated[i] == 1 else 0.7 * fixed[i][best]
+        expected.append(batch.reward[i].item() + follows)
+    np.testing.assert_allclose(agent.target(batch).numpy(), expected, rtol=1e-12)
+
+
+def test_DDQN_1_and_DDQN_2_choose_with_one_network_and_value_with_the_other():
+    """Q prefers action 0, Q' values action 1 most: 2 by Double DQN, 5 by DQN."""
+    for script, value in (("double_dqn", 2.0), ("dqn", 5.0)):
+        module = load(script)
+        agent = make_agent(script, obs_size=1, num_actions=2, hidden_sizes=(), gamma=1.0)
+        with torch.no_grad():
+            for network, biases in ((agent.q_network, [9, 1]), (agent.target_network, [2, 5])):
+                network.net[0].weight.zero_()
+                network.net[0].bias.copy_(torch.tensor(biases))
+        batch = make_batch(module, size=1, obs_size=1, num_actions=2)
+        batch = batch._replace(reward=torch.zeros(1).double(), terminated=torch.zeros(1).double())
+        assert agent.target(batch).item() == value
+
+
+def test_double_dqn_with_equal_networks_is_dqn():
+    targets = []
+    for script in DQNS:
+        targets.append(make_agent(script).target(make_batch(load(script))))
+    torch.testing.assert_close(*targets, rtol=0, atol=0)
+
+
+@each_dqn
+def test_DQN_3_the_loss_is_the_mean_squared_error_of_the_actions_taken(script):
+    module = load(script)
+    agent = make_agent(script, hidden_sizes=(8,))
+    batch = make_batch(module)
+    values = values_by_hand(agent.q_network, batch.obs)
+    taken = values[np.arange(7), batch.action.long().numpy()]
+    metrics = agent.backward(batch)
+    expected = np.mean((taken - agent.target(batch).numpy()) ** 2)
+    assert metrics["losses/td_loss"].item() == pytest.approx(expected, rel=1e-12)
+    assert metrics["losses/q_values"].item() == pytest.approx(taken.mean(), rel=1e-12)
+    assert all(parameter.grad is None for parameter in agent.target_network.parameters())
+
+
+@each_dqn
+def test_the_target_network_moves_only_when_it_is_copied(script, call, monkeypatch):
+    """Each target in C steps is made with the network of the last copy."""
+    module = load(script)
+    seen = []
+    copies = []
+    update, copy_network = module.Agent.update, module.Agent.update_target_network
+
+    def remember_update(self, batch):
+        seen.append((len(copies), self.target_network.net[0].weight.sum().item()))
+        return update(self, batch)
+
+    def remember_copy(self):
+        copy_network(self)
+        copies.append(self.q_network.net[0].weight.sum().item())
+
+    monkeypatch.setattr(module.Agent, "update", remember_update)
+    monkeypatch.setattr(module.Agent, "update_target_network", remember_copy)
+    call(script, *SMALL[script], "--run-dir", "run")
+    assert len(seen) == 800 and len(copies) == 16
+    for count, weight in seen:
+        if count:
+            assert weight == copies[count - 1]
+    assert len(set(copies)) == 16
+
+
+def test_dqn_with_a_linear_layer_on_states_is_the_table():
+    """Batch 1, plain gradient descent, a copy after each step. The gradient of (Q - y)² is
+    2 (Q - y), so half the table's learning rate."""
+    table = make_agent("q_learning", obs_size=5, num_actions=2, gamma=0.9)
+    network = make_agent("dqn", obs_size=5, num_actions=2, hidden_sizes=(), gamma=0.9)
+    layer = network.q_network.net[0]
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    network.update_target_network()
+    network.optimizer = torch.optim.SGD([layer.weight], lr=0.05)
+    rng = np.random.default_rng(0)
+    one_hot = torch.eye(5, dtype=torch.float64)
+    for _ in range(300):
+        state, next_state = rng.integers(5, size=2)
+        action, reward, end = rng.integers(2), rng.normal(), float(rng.random() < 0.2)
+        columns = (one_hot[state], torch.tensor(action), torch.tensor(reward), one_hot[next_state])
+        step = load("q_learning").Transition(*columns, torch.tensor(end), torch.tensor(0.0))
+        table.update(step, learning_rate=0.1)
+        network.update(load("dqn").Transition(*[column.unsqueeze(0) for column in step]))
+        network.update_target_network()
+    assert table.q_table.values.abs().max() > 0.3
+    torch.testing.assert_close(layer.weight.T, table.q_table.values, rtol=1e-9, atol=1e-9)
+
+
+def test_an_update_of_dqn_is_that_of_stable_baselines3(monkeypatch):
+    """With its loss set to the squared error, which is ours and the notes'."""
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.logger import configure
+
+    options = {"learning_rate": 1e-3, "batch_size": 16, "gamma": 0.95, "max_grad_norm": 1e9}
+    net = {"net_arch": [8], "optimizer_kwargs": {"eps": 1e-8}}
+    model = DQN("MlpPolicy", "CartPole-v1", policy_kwargs=net, seed=0, device="cpu", **options)
+    model.set_logger(configure(None, []))
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        obs, next_obs = rng.normal(size=(2, 1, 4)).astype(np.float32)
+        end = np.array([i % 3 == 0])
+        action = np.array([i % 2])
+        model.replay_buffer.add(obs, next_obs, action, rng.normal(size=1), end, [{}])
+    monkeypatch.setattr(torch.nn.functional, "smooth_l1_loss", torch.nn.functional.mse_loss)
+    module = load("dqn")
+    args = module.Args(learning_rate=1e-3, gamma=0.95, hidden_sizes=(8,))
+    agent = module.Agent(4, 2, args)
+    pairs = [(agent.q_network, model.q_net), (agent.target_network, model.q_net_target)]
+    for ours, theirs in pairs:
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            p.data.copy_(q.data)
+    rows = {16: np.arange(16), 1: np.zeros(16, int)}  # the transitions, of one environment
+    monkeypatch.setattr(np.random, "randint", lambda low, high, size: rows[high])
+    data = model.replay_buffer
+    column = {
+        "obs": data.observations,
+        "action": data.actions,
+        "reward": data.rewards,
+        "next_obs": data.next_observations,
+        "terminated": data.dones,
+        "truncated": data.timeouts,
+    }
+    tensors = {}
+    for name, array in column.items():
+        width = 4 if "obs" in name else 1
+        tensors[name] = torch.as_tensor(array[:16].reshape(16, width).astype(np.float32))
+        if width == 1:
+            tensors[name] = tensors[name].squeeze(1)
+    agent.update(module.Transition(**tensors))
+    model.train(gradient_steps=1, batch_size=16)
+    for p, q in zip(agent.q_network.parameters(), model.q_net.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
+
+
+# ── whole runs ───────────────────────────────────────────────────────────────────────────────────
+
+
+@each_script
+def test_the_same_seed_gives_the_same_run_to_the_bit(script, call, tmp_path):
+    for folder in ("one", "two"):
+        call(script, *SMALL[script], "--run-dir", folder)
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@each_script
+@pytest.mark.parametrize("saves", [2, 4])
+def test_a_run_that_dies_goes_on_to_the_bit(script, saves, call, monkeypatch, tmp_path):
+    module = load(script)
+    call(script, *SMALL[script], "--num-envs", 2, "--run-dir", "whole")
+    count = 0
+    save = module.Run.save
+
+    def save_and_die(self):
+        nonlocal count
+        save(self)
+        count += 1
+        if count == saves:
+            raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "save", save_and_die)
+        with pytest.raises(MemoryError):
+            call(script, *SMALL[script], "--num-envs", 2, "--run-dir", "died")
+    call(script, "--resume", "died")
+    assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@each_script
+def test_evaluate_repeats_the_last_evaluation_of_training(script, call, tmp_path):
+    call(script, *SMALL[script], "--run-dir", "run")
+    last = float(evaluations(tmp_path / "run")[-1]["return_mean"])
+    assert f"return {last:.2f} ±" in call(script, "--evaluate", "run").out
+
+
+@each_script
+def test_sync_and_async_give_the_same_run_to_the_bit(script, call, tmp_path):
+    for how in ("sync", "async"):
+        call(script, *SMALL[script], "--num-envs", 2, "--vectorization", how, "--run-dir", how)
+    but = ("seconds", "/generators/numpy", "/generators/python")  # those of the main process
+    assert_same_run(tmp_path / "sync", tmp_path / "async", but)
+
+
+@each_script
+def test_load_policy_gives_actions_of_the_task(script, call, tmp_path):
+    call(script, *SMALL[script], "--run-dir", "run")
+    env = gym.make(SMALL[script][-1])
+    policy = load(script).load_policy(tmp_path / "run")
+    obs, _ = env.reset(seed=0)
+    for _ in range(5):
+        action = policy(obs)
+        assert env.action_space.contains(action)
+        obs, *_ = env.step(action)
+
+
+@each_script
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        (["--env-id", "Pendulum-v1"], ["--env-id Pendulum-v1", "discrete actions"]),
+        (["--start-epsilon", "2"], ["--start-epsilon 2", "from 0 to 1"]),
+        (["--num-envs", "0"], ["--num-envs 0", "at least 1"]),
+        (["--env-kwargs", '{"no_such": 1}'], ["--env-kwargs", "no_such"]),
+    ],
+)
+def test_a_bad_line_is_refused_by_name(script, options, named, call, tmp_path):
+    said = call(script, *SMALL[script], *options, status=2).err
+    for part in named:
+        assert part in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_space_of_actions_that_starts_elsewhere(call, tmp_path):
+    """people_tasks:Shifted has the actions 5, 6 and 7."""
+    for script in DQNS:
+        options = [*SMALL[script], "--env-id", "people_tasks:Shifted-v0", "--run-dir", script]
+        call(script, *options)
+        assert checkpoint(tmp_path / script)["step"] == 900
+        action = load(script).load_policy(tmp_path / script)(np.zeros(2, np.float32))
+        assert action in (5, 6, 7)
+
+
+def test_q_learning_needs_states_that_can_be_numbered(call, tmp_path):
+    said = call("q_learning", *SMALL["q_learning"], "--env-id", "CartPole-v1", status=2).err
+    assert "--env-id CartPole-v1" in said and "dqn.py" in said
+
+
+def test_q_learning_finds_the_best_way_over_the_ice(call, tmp_path):
+    """Not slippery: the shortest way, at its value by hand."""
+    lake = ["--env-kwargs", '{"is_slippery": false}', "--total-timesteps", 8000]
+    said = call("q_learning", *lake, "--eval-frequency", 0, "--run-dir", "run").out
+    assert "exact value of this policy: 0.95099, of the best policy: 0.95099" in said
+    arrows = re.findall("^    ([←↓→↑]) ([←↓→↑]) ([←↓→↑]) ([←↓→↑])$", said, re.M)
+    place = [0, 0]
+    for _ in range(6):
+        arrow = arrows[place[0]][place[1]]
+        place["↓↑→←".index(arrow) // 2] += {"↓": 1, "→": 1, "↑": -1, "←": -1}[arrow]
+    assert place == [3, 3]
+    assert (tmp_path / "run" / "policy.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_double_q_is_not_drawn_to_noise():
+    """Sutton and Barto, example 6.7: left leads to ten actions of mean reward -0.1, right ends.
+
+    One network on states 0 and 1, learned from all transitions at random: DQN values left above
+    its true -0.1, Double DQN less so."""
+    excess = {}
+    for script in DQNS:
+        module = load(script)
+        values = []
+        for seed in range(10):
+            agent = make_agent(script, 2, 10, seed=seed, hidden_sizes=(), gamma=1.0)
+            agent.optimizer = torch.optim.SGD(agent.all_parameters, lr=0.05)
+            states = torch.eye(2, dtype=torch.float64)
+            for step in range(600):
+                if step % 10 == 0:
+                    agent.update_target_network()
+                action = torch.randint(10, (1,))
+                reward = torch.randn(1, dtype=torch.float64) - 0.1
+                zero, one = torch.zeros(1).double(), torch.ones(1).double()
+                second = module.Transition(states[1:], action, reward, states[1:], one, zero)
+                first = module.Transition(states[:1], zero, zero, states[1:], zero, zero)
+                agent.update(second)
+                agent.update(first)
+            values.append(agent.q_network(states[:1])[0, 0].item())
+        excess[script] = np.mean(values) + 0.1
+    assert excess["dqn"] > 0.2
+    assert excess["double_dqn"] < 0.7 * excess["dqn"]
