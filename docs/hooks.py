@@ -14,7 +14,17 @@ from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES, Comment
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["reinforce", "a2c", "ppo_continuous", "ddpg", "td3"]
+SCRIPTS = {  # of each page
+    "reinforce": "reinforce.py",
+    "a2c": "a2c.py",
+    "ppo_continuous": "ppo_continuous.py",
+    "ddpg": "ddpg.py",
+    "td3": "td3.py",
+    "q_learning": "discrete/q_learning.py",
+    "dqn": "discrete/dqn.py",
+    "double_dqn": "discrete/double_dqn.py",
+}
+PAGES = list(SCRIPTS)
 EQUATION = re.compile(r"^\$\$\n((?:(?!\$\$).)*?)\n?\\tag\{([^}]+)\}\n\$\$$", re.M | re.S)
 LABEL = re.compile(r"\[((?:[A-Z]+-)?\d+)\]")
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$", re.M | re.S)
@@ -28,12 +38,12 @@ def equations(page):
 
 
 def lines(page):
-    """[(line number, labels)] of the lines of {page}.py that are a step with a label.
+    """[(line number, labels)] of the lines of a page's script that are a step with a label.
 
     Where the comment leaves the place of the label empty, the step above goes on to this line.
     """
     found = []
-    for number, line in enumerate((ROOT / f"{page}.py").read_text().splitlines(), 1):
+    for number, line in enumerate((ROOT / SCRIPTS[page]).read_text().splitlines(), 1):
         comment = line.partition("#")[2]
         labels = LABEL.findall(comment)
         if labels:
@@ -99,7 +109,7 @@ def equation(labels, tex, page, seen, tested):
 def code(page):
     """The HTML of a script as it is, a span for each line."""
     rows = [[]]
-    source = (ROOT / f"{page}.py").read_text()
+    source = (ROOT / SCRIPTS[page]).read_text()
     for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(source):
         for i, part in enumerate(text.split("\n")):
             if i > 0:
@@ -147,7 +157,7 @@ def carried_equations(page):
             source = home(labels[0])
             tex = next(tex for found, tex in equations(source) if found == labels)
             tag = ", ".join(labels)
-            text.append(f"From [{source}.py]({source}.md#eq-{labels[0]}):")
+            text.append(f"From [{SCRIPTS[source]}]({source}.md#eq-{labels[0]}):")
             text.append(f"$$\n{tex}\n\\tag{{{tag}}}\n$$")
     if text:
         text.insert(0, "## Labels from other pages")
@@ -197,7 +207,7 @@ def on_page_content(content, page, config, files):
         return content
     return (
         f'<div class="reading"><div>{content}</div>'
-        f"<details open data-search-exclude><summary>{name}.py</summary>"
+        f"<details open data-search-exclude><summary>{SCRIPTS[name]}</summary>"
         f'<div class="highlight"><pre tabindex="0"><code>{code(name)}</code></pre></div></details>'
         "</div>"
     )

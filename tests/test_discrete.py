@@ -48,6 +48,12 @@ def make_batch(module, size=7, obs_size=4, num_actions=3, seed=1):
     )
 
 
+def numbers_of(batch, i):
+    """All of transition i, as the memory keeps it."""
+    columns = [column[i].flatten() for column in batch]
+    return tuple(torch.cat(columns).float().tolist())
+
+
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -92,18 +98,27 @@ def test_the_value_of_a_policy_is_the_mean_of_its_returns():
     assert np.mean(returns) == pytest.approx(value, abs=error)
 
 
-@pytest.mark.parametrize("terminated, truncated", [(0, 0), (0, 1), (1, 0)])
-def test_Q_2_and_Q_3_move_one_cell_towards_its_target(terminated, truncated):
+def table_after_a_step(learning_rate, terminated=0.0, truncated=0.0):
+    """Action 0 in state 1, reward 10, then state 2. γ is 0.5."""
     module = load("q_learning")
     agent = make_agent("q_learning", obs_size=3, num_actions=2, gamma=0.5)
     agent.q_table.values.copy_(torch.tensor([[1.0, 2.0], [3.0, -4.0], [0.0, 8.0]]))
     one_hot = torch.eye(3)
-    numbers = [torch.tensor(float(x)) for x in (terminated, truncated)]
-    step = module.Transition(one_hot[1], torch.tensor(0), torch.tensor(10.0), one_hot[2], *numbers)
-    agent.update(step, learning_rate=0.1)
-    target = 10 + 0.5 * 8 * (1 - terminated)  # a time limit is not the end
-    expected = torch.tensor([[1, 2], [3 + 0.1 * (target - 3), -4], [0, 8]], dtype=torch.float64)
-    torch.testing.assert_close(agent.q_table.values.detach(), expected)
+    numbers = [torch.tensor(x) for x in (10.0, terminated, truncated)]
+    step = module.Transition(one_hot[1], torch.tensor(0), numbers[0], one_hot[2], *numbers[1:])
+    agent.update(step, learning_rate)
+    return agent.q_table.values.tolist()
+
+
+def test_Q_2_the_target_is_the_reward_and_the_best_that_follows():
+    assert table_after_a_step(1.0) == [[1, 2], [10 + 0.5 * 8, -4], [0, 8]]
+    assert table_after_a_step(1.0, truncated=1.0) == [[1, 2], [10 + 0.5 * 8, -4], [0, 8]]
+    assert table_after_a_step(1.0, terminated=1.0) == [[1, 2], [10, -4], [0, 8]]
+
+
+def test_Q_3_the_cell_moves_a_part_of_the_way():
+    assert table_after_a_step(0.25) == [[1, 2], [3 + 0.25 * (14 - 3), -4], [0, 8]]
+    assert table_after_a_step(0.0) == [[1, 2], [3, -4], [0, 8]]
 
 
 @pytest.mark.parametrize("script", ALL)
@@ -158,18 +173,28 @@ def test_DQN_2_the_target_is_that_of_the_paper(script):
     np.testing.assert_allclose(agent.target(batch).numpy(), expected, rtol=1e-12)
 
 
-def test_DDQN_1_and_DDQN_2_choose_with_one_network_and_value_with_the_other():
-    """Q prefers action 0, Q' values action 1 most: 2 by Double DQN, 5 by DQN."""
-    for script, value in (("double_dqn", 2.0), ("dqn", 5.0)):
-        module = load(script)
-        agent = make_agent(script, obs_size=1, num_actions=2, hidden_sizes=(), gamma=1.0)
-        with torch.no_grad():
-            for network, biases in ((agent.q_network, [9, 1]), (agent.target_network, [2, 5])):
-                network.net[0].weight.zero_()
-                network.net[0].bias.copy_(torch.tensor(biases))
-        batch = make_batch(module, size=1, obs_size=1, num_actions=2)
-        batch = batch._replace(reward=torch.zeros(1).double(), terminated=torch.zeros(1).double())
-        assert agent.target(batch).item() == value
+def target_of(script, values, target_values):
+    """y of a step without a reward, where the networks give these values to two actions."""
+    module = load(script)
+    agent = make_agent(script, obs_size=1, num_actions=2, hidden_sizes=(), gamma=1.0)
+    networks = ((agent.q_network, values), (agent.target_network, target_values))
+    for network, biases in networks:
+        network.net[0].weight.data.zero_()
+        network.net[0].bias.data.copy_(torch.tensor(biases))
+    batch = make_batch(module, size=1, obs_size=1, num_actions=2)
+    zero = torch.zeros(1, dtype=torch.float64)
+    return agent.target(batch._replace(reward=zero, terminated=zero)).item()
+
+
+def test_DDQN_1_the_network_that_learns_chooses():
+    assert target_of("double_dqn", [9.0, 1.0], [2.0, 5.0]) == 2
+    assert target_of("double_dqn", [1.0, 9.0], [2.0, 5.0]) == 5
+    assert target_of("dqn", [9.0, 1.0], [2.0, 5.0]) == 5
+
+
+def test_DDQN_2_the_target_network_values():
+    assert target_of("double_dqn", [9.0, 1.0], [-3.0, 5.0]) == -3
+    assert target_of("double_dqn", [9.0, 1.0], [7.0, 5.0]) == 7
 
 
 def test_double_dqn_with_equal_networks_is_dqn():
@@ -177,6 +202,22 @@ def test_double_dqn_with_equal_networks_is_dqn():
     for script in DQNS:
         targets.append(make_agent(script).target(make_batch(load(script))))
     torch.testing.assert_close(*targets, rtol=0, atol=0)
+
+
+@each_dqn
+def test_DQN_1_the_memory_keeps_the_newest_transitions(script):
+    module = load(script)
+    memory = module.ReplayBuffer(3, 4, like=torch.zeros(()))
+    kept = []
+    for i in range(5):
+        batch = make_batch(module, size=1, seed=i)
+        memory.add(batch)
+        kept.append([torch.cat([column.flatten() for column in batch]).float()])
+    drawn = memory.sample(200)
+    rows = {
+        tuple(torch.cat([column[i].flatten() for column in drawn]).tolist()) for i in range(200)
+    }
+    assert rows == {tuple(row[0].tolist()) for row in kept[-3:]}
 
 
 @each_dqn
@@ -194,7 +235,7 @@ def test_DQN_3_the_loss_is_the_mean_squared_error_of_the_actions_taken(script):
 
 
 @each_dqn
-def test_the_target_network_moves_only_when_it_is_copied(script, call, monkeypatch):
+def test_DQN_4_the_target_network_moves_only_when_it_is_copied(script, call, monkeypatch):
     """Each target in C steps is made with the network of the last copy."""
     module = load(script)
     seen = []

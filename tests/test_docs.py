@@ -17,8 +17,11 @@ import tokenize
 from pathlib import Path
 from urllib.parse import urldefrag
 
+import double_dqn
+import dqn
 import markdown
 import pytest
+import q_learning
 
 import a2c
 import ddpg
@@ -27,7 +30,8 @@ import reinforce
 import td3
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = {module.__name__: module for module in (reinforce, a2c, ppo_continuous, ddpg, td3)}
+CONTINUOUS = (reinforce, a2c, ppo_continuous, ddpg, td3)
+MODULES = {module.__name__: module for module in (*CONTINUOUS, q_learning, dqn, double_dqn)}
 SCRIPTS = list(MODULES)
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -54,7 +58,7 @@ def text(page):
 
 
 def source(script):
-    return (ROOT / f"{script}.py").read_text()
+    return Path(MODULES[script].__file__).read_text()
 
 
 def tags(page_text):
@@ -154,7 +158,8 @@ OTHER_NAMES = {"libegl1", "libosmesa6", "my_task", "py", "kill", "9", "export"} 
 def test_what_a_page_quotes_exists(page):
     if page.stem == "notes":
         return  # they quote other code
-    code = "".join(path.read_text() for path in ROOT.glob("*.py"))
+    code = "".join(source(script) for script in SCRIPTS)
+    code += (ROOT / "native_mujoco.py").read_text()
     known = names(code) | names(" ".join(logged_names())) | OTHER_NAMES
     prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
     prose = re.sub(r"^>.*", "", prose, flags=re.M)  # remarks on the learner's notes
