@@ -212,12 +212,9 @@ def test_DQN_1_the_memory_keeps_the_newest_transitions(script):
     for i in range(5):
         batch = make_batch(module, size=1, seed=i)
         memory.add(batch)
-        kept.append([torch.cat([column.flatten() for column in batch]).float()])
+        kept.append(numbers_of(batch, 0))
     drawn = memory.sample(200)
-    rows = {
-        tuple(torch.cat([column[i].flatten() for column in drawn]).tolist()) for i in range(200)
-    }
-    assert rows == {tuple(row[0].tolist()) for row in kept[-3:]}
+    assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
 
 
 @each_dqn
