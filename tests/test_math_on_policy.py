@@ -799,3 +799,20 @@ def test_the_critic_learns_values_known_in_closed_form(name, task, monkeypatch, 
     if task == "LastReward":
         expected = 0.9 ** np.arange(7, -1, -1)
     np.testing.assert_allclose(value, expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_initial_weights_are_orthogonal_and_the_first_actions_small(name):
+    """All singular values of a layer are its gain: √2, and 0.01 and 1 in the last ones."""
+    module = load(name)
+    torch.manual_seed(0)
+    agent = module.Agent(5, 3, options(module, hidden_sizes=(8, 8)))
+    gains = [(agent.actor.net, 0.01)]
+    if name != "reinforce":
+        gains.append((agent.critic.net, 1.0))
+    for net, last_gain in gains:
+        layers = [layer for layer in net if isinstance(layer, torch.nn.Linear)]
+        for layer, gain in zip(layers, [2**0.5, 2**0.5, last_gain], strict=True):
+            values = torch.linalg.svdvals(layer.weight)
+            torch.testing.assert_close(values, torch.full_like(values, gain))
+            assert not layer.bias.any()
