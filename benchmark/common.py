@@ -1,9 +1,10 @@
 """What the benchmark's tools share: one run from its start to its end, the collected results, and their scale.
 
 A run is known by script, version, options, task and seed; its folder is {script}-{version}/{options}/{task}/{seed}.
-The version is the beginning of the script's hash in git: `git show <version>` prints the text that made a result.
+The version is a hash of what decides a script's numbers, see version_of; a result's commit has the text that made it.
 """
 
+import ast
 import concurrent.futures
 import csv
 import fcntl
@@ -119,6 +120,40 @@ def git_hash(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()[:8]
 
 
+# what of a script's last section decides numbers; the rest is folders, logs, checkpoints and the command line
+DECIDES = {"evaluate", "summary", "compiled", "initialize", "set_up"}
+
+
+class WithoutWords(ast.NodeTransformer):
+    """Takes from a syntax tree what is only said: docstrings, messages of errors, prints."""
+
+    def visit_Raise(self, node):
+        return ast.Raise()
+
+    def visit_Expr(self, node):
+        is_text = isinstance(node.value, ast.Constant)
+        function = getattr(getattr(node.value, "func", None), "id", None)
+        if is_text or function in ("say", "print"):
+            return ast.Pass()
+        return node
+
+
+def version_of(text):
+    """A hash of what decides a script's numbers: its syntax tree, without imports and words.
+
+    Of the section "run folder", which is about files and the command line, only DECIDES count.
+    """
+    first_line_of_the_run = text.partition("# ── 7  run folder")[0].count("\n") + 1
+    decisive = []
+    for node in ast.parse(text).body:
+        is_import = isinstance(node, (ast.Import, ast.ImportFrom))
+        is_plumbing = node.lineno > first_line_of_the_run
+        if not is_import and (not is_plumbing or getattr(node, "name", "") in DECIDES):
+            decisive.append(node)
+    tree = WithoutWords().visit(ast.Module(decisive, []))
+    return hashlib.sha1(ast.unparse(ast.fix_missing_locations(tree)).encode()).hexdigest()[:8]
+
+
 def jobs_of(root, scripts, variants, tasks, seeds, retries=3):
     """The matrix as jobs. Scripts are copied to `root`, and the copies run: editing a script changes no campaign."""
     jobs, packages, campaign = (
@@ -136,7 +171,7 @@ def jobs_of(root, scripts, variants, tasks, seeds, retries=3):
         commit = git("rev-parse", "--short", "HEAD") + "-dirty" * bool(
             git("status", "--porcelain", "--", path.name)
         )
-        version = git_hash(path.read_bytes())
+        version = version_of(path.read_text())
         home = Job(root, path.stem, version, "", "", 0).home
         if not (home / path.name).exists():
             write(home / "packages.json", json.dumps(packages).encode())

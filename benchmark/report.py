@@ -49,7 +49,8 @@ Made by `python benchmark/report.py` from `benchmark/results`; do not edit.
 **Protocol.** `--device cpu --num-threads 1`; other options are the default unless a row says so. What counts is the
 last evaluation of each run: ten episodes, mean action, seeds apart from training's. No selection over time, none over
 seeds: a row has every seed that was run; rows of older versions that were replaced are in git's history. A *version* is
-the beginning of the script's hash in git (`git show <version>` prints it). No row pools versions or options; what is
+a hash of what decides the numbers of a script: its code without comments, messages and the command line; the commit in
+`runs.jsonl` has the whole text. No row pools versions or options; what is
 said of a script as a whole takes, task by task, the newest version that has it. ± is the standard deviation over seeds
 (n − 1). IQM is the mean of the middle half of the seeds. Intervals are 95 % percentile bootstraps, by SciPy for one
 task from {enough} seeds on, over tasks by rliable, resampled within each task, from 3 seeds each on. With n seeds a

@@ -67,6 +67,33 @@ note("end")
 """
 
 
+SCRIPTS = ["reinforce", "a2c", "ppo_continuous", "ddpg", "td3"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "old, new, same",
+    [
+        ("# γ, discount factor", "# γ", True),
+        ("must be at least", "has to be at least", True),
+        ('"""Trains, and returns the folder of the run."""', '"""Trains."""', True),
+        ('say(f"run folder', 'say(f"the run folder', True),
+        ("runs", "trials", True),
+        ("gamma: float = 0.99", "gamma: float = 0.98", False),
+        ("eval_episodes: int = 10", "eval_episodes: int = 5", False),
+        ("    return env\n", "    return gym.wrappers.ClipAction(env)\n", False),
+        ("envs.begin_all()\n            for _", "for _", False),
+        ("metrics = {}\n", "metrics = {}\n        torch.manual_seed(0)\n", False),
+    ],
+)
+def test_a_version_is_what_decides_numbers(script, old, new, same):
+    text = (ROOT / f"{script}.py").read_text()
+    assert old in text
+    edited = text.replace(old, new)
+    assert edited != text
+    assert (common.version_of(edited) == common.version_of(text)) == same
+
+
 @pytest.fixture
 def stand_in(tmp_path):
     path = tmp_path / "stand_in.py"
@@ -289,8 +316,7 @@ def test_versions_and_packages_are_told_apart(stand_in, tmp_path):
     )
     assert [float(run.rows[0]["return_mean"]) for run in (old, *new)] == [1 / 7, 1 / 8, 2 / 8]
     stand_in.write_text(STAND_IN)
-    hashed = subprocess.run(["git", "hash-object", stand_in], capture_output=True, text=True).stdout
-    assert old.version == hashed[:8]
+    assert old.version == common.version_of(STAND_IN)
     packages = next(root.glob(f"*-{old.version}/packages.json"))
     packages.write_text(packages.read_text().replace('"numpy": "', '"numpy": "1'))
     campaign(stand_in, root, seeds=[1, 2], status=2)
@@ -382,10 +408,7 @@ def test_script_of_ours(tmp_path):
         capture_output=True,
     )
     (run,) = common.read(tmp_path / "r")
-    hashed = subprocess.run(
-        ["git", "hash-object", ROOT / "a2c.py"], capture_output=True, text=True
-    ).stdout
-    assert run.version == hashed[:8]
+    assert run.version == common.version_of((ROOT / "a2c.py").read_text())
     assert run.packages["torch"] == run.config["versions"]["torch"]
     assert run.config["processor"] and run.commit
     common.collect(
