@@ -71,7 +71,7 @@ class RunArgs:
     env_kwargs: Json = field(default_factory=dict)  # options of the task: '{"is_slippery": false}'
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
     seed: int = 1  # seed of the networks, the environments and all noise
-    total_timesteps: int = 100_000  # environment steps, summed over all environments
+    total_timesteps: int = 200_000  # environment steps, summed over all environments
     vectorization: Literal["sync", "async"] = "sync"  # async: a process per environment
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
@@ -108,10 +108,10 @@ class AlgorithmArgs:
     end_epsilon: float = 0.05  # ε at the end
     exploration_fraction: float = 0.3  # part of the run over which ε falls linearly
     learning_starts: int = 1_000  # environment steps before learning
-    train_frequency: int = 1  # environment steps per update
+    train_frequency: int = 4  # environment steps per update
     batch_size: int = 128  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
-    learning_rate: float = 3e-4  # learning rate of Adam
+    learning_rate: float = 1e-3  # learning rate of Adam
     target_network_frequency: int = 500  # C, environment steps between copies of the network
 
 

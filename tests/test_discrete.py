@@ -14,7 +14,8 @@ DQNS = ["dqn", "double_dqn"]
 ALL = ["q_learning", *DQNS]
 SMALL_DQN = [
     *("--total-timesteps", "900", "--learning-starts", "100", "--batch-size", "16"),
-    *("--buffer-size", "500", "--hidden-sizes", "16", "--target-network-frequency", "50"),
+    *("--buffer-size", "500", "--hidden-sizes", "16", "--train-frequency", "1"),
+    *("--target-network-frequency", "50"),
     *("--eval-frequency", "300", "--eval-episodes", "2", "--checkpoint-frequency", "150"),
 ]
 SMALL_TABLE = [
