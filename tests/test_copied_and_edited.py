@@ -26,10 +26,7 @@ class Agent(nn.Module):'''
 EDITS = {  # script; (what is replaced, by what) in its text
     "LayerNorm after the hidden layers": (
         "td3",
-        [
-            LAYER_NORM,
-            ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers[:-2])"),
-        ],
+        [LAYER_NORM],
     ),
     "LayerNorm on-policy": (
         "a2c",

@@ -147,8 +147,13 @@ def test_track_begins_a_run_of_wandb(script, call, monkeypatch, tmp_path):
     options = ["--env-id", "Pendulum-v1", "--run-dir", "run", "--track"]
     call(script, *SMALL[script], *options, "--wandb-project-name", "mine")
     said = json.loads((tmp_path / "said").read_text())
-    assert said["project"] == "mine" and said["id"] == "run" and said["sync_tensorboard"] is True
+    assert said["project"] == "mine" and said["name"] == "run" and said["sync_tensorboard"] is True
     assert said["config"]["env_id"] == "Pendulum-v1"
+    # a run of the same name elsewhere is another run, this one resumed is the same
+    call(script, "--resume", "run", "--total-timesteps", 4000)
+    assert json.loads((tmp_path / "said").read_text())["id"] == said["id"]
+    call(script, *SMALL[script], *options[:2], "--track", "--run-dir", "other/run")
+    assert json.loads((tmp_path / "said").read_text())["id"] != said["id"]
 
 
 KNOWN_CHARTS = {  # names that people know from CleanRL
