@@ -613,6 +613,7 @@ def copy(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_report_notices_a_changed_digit(copy, tmp_path):
     assert copy("--check") == 1
     assert copy() == 0 and copy("--check") == 0

@@ -166,8 +166,11 @@ SLOW_OPTIONS = {
 }
 
 
+SIGNALS = [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, status", SIGNALS)
 @pytest.mark.parametrize("script", ["a2c", "td3"])
 def test_a_request_to_stop_is_granted_at_once_and_saves(
     script, number, status, vectorization, tmp_path
