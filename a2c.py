@@ -16,7 +16,7 @@ advantage A says how much better than predicted an action turned out.
 A2C is REINFORCE with one more idea: a critic, so that learning need not wait for an episode's end.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in every script of this repository. Labels such as [PG-1] number the
+line) are the same text in all five scripts. Labels such as [PG-1] number the
 equations, as the derivations in docs/ do.
 """
 
@@ -527,8 +527,9 @@ class Environments:
                 self.reset(begins | terminated | truncated)
         if not torch.equal(self.obs, expected):
             say(
-                "warning: replaying the saved actions did not restore the saved state, so the task "
-                "is not deterministic; training continues from the state that was reached"
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
             )
 
 

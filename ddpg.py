@@ -18,7 +18,7 @@ learns to choose the actions that the critic values most.
 target policy smoothing [6], clipped double Q-learning [8] and delayed updates.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in every script of this repository. [1] to [15] number the algorithm's
+line) are the same text in all five scripts. [1] to [15] number the algorithm's
 steps and [DPG-1] to [DPG-4] its equations, as the derivations in docs/ do.
 """
 
@@ -534,8 +534,9 @@ class Environments:
                 self.reset(begins | terminated | truncated)
         if not torch.equal(self.obs, expected):
             say(
-                "warning: replaying the saved actions did not restore the saved state, so the task "
-                "is not deterministic; training continues from the state that was reached"
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
             )
 
 

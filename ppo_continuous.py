@@ -18,7 +18,7 @@ one rollout. Not in the paper but usual in implementations: normalised observati
 rewards, orthogonal initial weights, clipped gradients.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in every script of this repository. Labels such as [PG-1] number the
+line) are the same text in all five scripts. Labels such as [PG-1] number the
 equations, as the derivations in docs/ do.
 """
 
@@ -540,8 +540,9 @@ class Environments:
                 self.reset(begins | terminated | truncated)
         if not torch.equal(self.obs, expected):
             say(
-                "warning: replaying the saved actions did not restore the saved state, so the task "
-                "is not deterministic; training continues from the state that was reached"
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
             )
 
 

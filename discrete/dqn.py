@@ -481,8 +481,9 @@ class Environments:
                 self.reset(begins | terminated | truncated)
         if not torch.equal(self.obs, expected):
             say(
-                "warning: replaying the saved actions did not restore the saved state, so the task "
-                "is not deterministic; training continues from the state that was reached"
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
             )
 
 

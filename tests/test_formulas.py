@@ -64,9 +64,13 @@ def test_the_smaller_of_two_critics_does_not_overestimate_the_selected_action():
     """docs/td3.md [8]: all errors of ±1, each as likely as the others, on three actions."""
     values = np.array([0.0, 0.3, 0.5])
     errors = list(itertools.product((-1.0, 1.0), repeat=3))
-    single, smaller, second, truth = [], [], [], []
+    single = []
+    smaller = []
+    second = []
+    truth = []
     for error1, error2 in itertools.product(errors, errors):
-        q1, q2 = values + error1, values + error2
+        q1 = values + error1
+        q2 = values + error2
         selected = q1.argmax()
         single.append(q1[selected])
         smaller.append(min(q1[selected], q2[selected]))
