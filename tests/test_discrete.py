@@ -438,8 +438,9 @@ def test_q_learning_finds_the_best_way_over_the_ice(call, tmp_path):
 
 
 def test_the_maximum_of_independent_noise_is_too_large_and_double_q_is_not_fooled():
-    """Ten actions worth 0, errors N(0, 1) in both networks: the mean target is that of the largest of
-    ten errors, by quadrature, or 0. Four standard errors: a false alarm in 1 of 16,000 seeds.
+    """Ten actions worth 0, errors N(0, 1) in both networks: the mean target is the mean of the
+    largest of ten errors, by quadrature, or 0. Four standard errors: a false alarm in 1 of 16,000
+    seeds; this one is fixed.
     """
     x = np.linspace(-9, 9, 20_001)
     density = 10 * scipy.stats.norm.pdf(x) * scipy.stats.norm.cdf(x) ** 9
