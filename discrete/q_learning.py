@@ -118,6 +118,8 @@ def check_algorithm_args(args):
     must_be_at_least(1, "num_envs", args)
     for name in ("gamma", "learning_rate", "start_epsilon", "end_epsilon", "exploration_fraction"):
         must_be_fraction(name, args)
+    if args.compile:
+        raise UsageError("--compile: a table has no network to compile")
     with contextlib.closing(make_env(args)) as env:
         if not isinstance(env.observation_space, gym.spaces.Discrete):
             raise UsageError(

@@ -423,6 +423,10 @@ def test_q_learning_needs_states_that_can_be_numbered(call, tmp_path):
     assert "--env-id CartPole-v1" in said and "dqn.py" in said
 
 
+def test_q_learning_has_nothing_to_compile(call):
+    assert "--compile: a table" in call("q_learning", "--compile", status=2).err
+
+
 def test_q_learning_finds_the_best_way_over_the_ice(call, tmp_path):
     """Not slippery: the shortest way, at its value by hand."""
     lake = ["--env-kwargs", '{"is_slippery": false}', "--total-timesteps", 8000]
