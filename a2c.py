@@ -613,10 +613,11 @@ class RewardScaler(nn.Module):
     def forward(self, reward, done):
         """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
-        for t in range(len(reward)):
-            discounted_return = self.gamma * self.discounted_return + reward[t]
-            self.discounted_return = (1 - done[t]) * discounted_return
-            discounted_returns.append(discounted_return)
+        running = self.discounted_return
+        for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
+            discounted_returns.append(self.gamma * running + reward_t)
+            running = not_done_t * discounted_returns[-1]
+        self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
         return reward / torch.sqrt(self.statistics.var + 1e-8)
 
@@ -683,9 +684,10 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
     """
     delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
     advantage = torch.zeros_like(delta)
+    decay = gamma * gae_lambda * (1 - done)                                    # 0 after the end
     running = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
-        running = delta[t] + gamma * gae_lambda * (1 - done[t]) * running      # [GAE-2] Σ (γλ)ᵏ δ
+        running = delta[t] + decay[t] * running                                # [GAE-2] Σ (γλ)ᵏ δ
         advantage[t] = running
     return advantage, advantage + value                                        # [GAE-3] return
 # fmt: on

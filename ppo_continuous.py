@@ -627,10 +627,11 @@ class RewardScaler(nn.Module):
     def forward(self, reward, done):
         """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
-        for t in range(len(reward)):
-            discounted_return = self.gamma * self.discounted_return + reward[t]
-            self.discounted_return = (1 - done[t]) * discounted_return
-            discounted_returns.append(discounted_return)
+        running = self.discounted_return
+        for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
+            discounted_returns.append(self.gamma * running + reward_t)
+            running = not_done_t * discounted_returns[-1]
+        self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
         return reward / torch.sqrt(self.statistics.var + 1e-8)
 
@@ -697,9 +698,10 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
     """
     delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
     advantage = torch.zeros_like(delta)
+    decay = gamma * gae_lambda * (1 - done)                                    # 0 after the end
     running = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
-        running = delta[t] + gamma * gae_lambda * (1 - done[t]) * running      # [GAE-2] Σ (γλ)ᵏ δ
+        running = delta[t] + decay[t] * running                                # [GAE-2] Σ (γλ)ᵏ δ
         advantage[t] = running
     return advantage, advantage + value                                        # [GAE-3] return
 # fmt: on
@@ -740,9 +742,9 @@ class Agent(nn.Module):
         size = len(batch.obs) // self.args.num_minibatches
         for _ in range(self.args.update_epochs):
             order = torch.randperm(len(batch.obs), device=batch.obs.device)
-            for rows in order.split(size):
-                minibatch = Batch(*[column[rows] for column in batch])
-                metrics |= self.update_minibatch(minibatch)
+            shuffled = [column[order].split(size) for column in batch]
+            for columns in zip(*shuffled, strict=True):
+                metrics |= self.update_minibatch(Batch(*columns))
             target_kl = self.args.target_kl
             if target_kl is not None and metrics["losses/approx_kl"] > target_kl:
                 break

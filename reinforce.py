@@ -608,10 +608,11 @@ class RewardScaler(nn.Module):
     def forward(self, reward, done):
         """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
-        for t in range(len(reward)):
-            discounted_return = self.gamma * self.discounted_return + reward[t]
-            self.discounted_return = (1 - done[t]) * discounted_return
-            discounted_returns.append(discounted_return)
+        running = self.discounted_return
+        for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
+            discounted_returns.append(self.gamma * running + reward_t)
+            running = not_done_t * discounted_returns[-1]
+        self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
         return reward / torch.sqrt(self.statistics.var + 1e-8)
 

@@ -458,15 +458,11 @@ NETWORKS = [
         MATH_ON,
         (
             "the discounted return runs over episode ends",
-            "self.discounted_return = ...",
-            "self.discounted_return = discounted_return",
+            "running = not_done_t * ...",
+            "running = ...",
         ),
         ("the return is not discounted", "self.gamma * ...", "..."),
-        (
-            "every rollout begins anew",
-            "discounted_returns = []",
-            "discounted_returns = []\nself.discounted_return = 0 * self.discounted_return",
-        ),
+        ("every rollout begins anew", "self.discounted_return = running", "pass"),
         ("rewards are centred", "return reward / ...", "return (reward - reward.mean()) / ..."),
         ("rewards are not scaled", "return reward / ...", "return reward"),
     ),
@@ -539,10 +535,18 @@ ADVANTAGES = [
     ),
     *at(
         CRITIC,
-        "gae [GAE-2]",
+        "gae",
         MATH_ON,
-        ("advantages run over time limits", "1 - done[t]", "1 - terminated[t]"),
-        ("advantages run over all ends", "1 - done[t]", "1"),
+        (
+            "advantages run over time limits",
+            "gamma * gae_lambda * (1 - done)",
+            "gamma * gae_lambda * (1 - terminated)",
+        ),
+        (
+            "advantages run over all ends",
+            "gamma * gae_lambda * (1 - done)",
+            "gamma * gae_lambda * (0 * done + 1)",
+        ),
         ("λ is forgotten", "gamma * gae_lambda", "gamma"),
         ("γ is forgotten", "gamma * gae_lambda", "gae_lambda"),
     ),
@@ -694,7 +698,11 @@ ON_POLICY_AGENTS = [
             "order = ...",
             "order = torch.randint(len(batch.obs), (len(batch.obs),))",
         ),
-        ("half of the minibatches", "order.split(size)", "order.split(size)[::2]"),
+        (
+            "half of the minibatches",
+            "zip(*shuffled, strict=True)",
+            "list(zip(*shuffled, strict=True))[::2]",
+        ),
         ("one pass only", "range(self.args.update_epochs)", "range(1)"),
         (
             "--target-kl ends the passes at once",
