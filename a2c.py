@@ -111,6 +111,7 @@ class AlgorithmArgs:
     num_envs: int = 8  # N, environments that step together
     num_steps: int = 32  # T, steps of each environment per rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
+    initial_log_std: float = -0.5  # log σ of the policy at the start; actions lie in [-1, 1]
     gamma: float = 0.99  # γ, discount factor
     gae_lambda: float = 0.95  # λ; 0: one-step TD error, 1: Monte Carlo return − V(s)
     vf_coef: float = 0.5  # c₁, weight of the critic's loss
@@ -640,10 +641,10 @@ def mlp(sizes, last_gain):
 class Actor(nn.Module):
     """The policy N(μ(s), σ²)."""
 
-    def __init__(self, obs_size, action_size, hidden_sizes):
+    def __init__(self, obs_size, action_size, hidden_sizes, initial_log_std):
         super().__init__()
         self.net = mlp([obs_size, *hidden_sizes, action_size], last_gain=0.01)
-        self.log_std = nn.Parameter(torch.full((action_size,), -0.5))
+        self.log_std = nn.Parameter(initial_log_std * torch.ones(action_size))
 
     def forward(self, obs):
         """[..., O] → μ [..., A]"""
@@ -700,7 +701,7 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.obs_statistics = RunningStatistics(obs_size)
-        self.actor = Actor(obs_size, action_size, args.hidden_sizes)
+        self.actor = Actor(obs_size, action_size, args.hidden_sizes, args.initial_log_std)
         self.critic = Critic(obs_size, args.hidden_sizes)
         self.all_parameters = list(self.parameters())
         self.optimizer = torch.optim.Adam(

@@ -108,6 +108,7 @@ class AlgorithmArgs:
 
     num_envs: int = 4  # N, environments that step together
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
+    initial_log_std: float = -0.5  # log σ of the policy at the start; actions lie in [-1, 1]
     gamma: float = 0.99  # γ, discount factor
     learning_rate: float = 3e-3  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
@@ -635,10 +636,10 @@ def mlp(sizes, last_gain):
 class Actor(nn.Module):
     """The policy N(μ(s), σ²)."""
 
-    def __init__(self, obs_size, action_size, hidden_sizes):
+    def __init__(self, obs_size, action_size, hidden_sizes, initial_log_std):
         super().__init__()
         self.net = mlp([obs_size, *hidden_sizes, action_size], last_gain=0.01)
-        self.log_std = nn.Parameter(torch.full((action_size,), -0.5))
+        self.log_std = nn.Parameter(initial_log_std * torch.ones(action_size))
 
     def forward(self, obs):
         """[..., O] → μ [..., A]"""
@@ -675,7 +676,7 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.obs_statistics = RunningStatistics(obs_size)
-        self.actor = Actor(obs_size, action_size, args.hidden_sizes)
+        self.actor = Actor(obs_size, action_size, args.hidden_sizes, args.initial_log_std)
         self.return_statistics = RunningStatistics(())
         self.all_parameters = list(self.parameters())
         self.optimizer = torch.optim.Adam(

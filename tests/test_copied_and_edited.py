@@ -74,7 +74,7 @@ EDITS = {  # script; (what is replaced, by what) in its text
     ),
     "log-std that does not learn": (
         "ppo_continuous",
-        [("torch.full((action_size,), -0.5))", "torch.full((action_size,), -0.5), False)")],
+        [("torch.ones(action_size))", "torch.ones(action_size), False)")],
     ),
     "a wrapper": (
         "reinforce",
