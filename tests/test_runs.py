@@ -12,6 +12,7 @@ import termios
 
 import numpy as np
 import pytest
+import torch
 from conftest import (
     OFF_POLICY,
     ONE_OF_EACH,
@@ -73,6 +74,18 @@ def test_evaluate_repeats_the_last_evaluation_of_training(script, call, tmp_path
     assert expected in said and f"step {last['global_step']}" in said
     other = call(script, "--evaluate", "run", "--seed", 5).out
     assert expected not in other
+
+
+@ONE_OF_EACH
+def test_evaluation_plays_other_episodes_than_training(script):
+    module = load(script)
+    args = module.Args(env_id="InvertedPendulum-v5")
+    seeds = []
+    for purpose in ("training", "evaluation"):
+        with module.Environments(args, 3, torch.device("cpu"), purpose) as envs:
+            envs.begin_all()
+            seeds += envs.episode_seed.tolist()
+    assert len(set(seeds)) == 6
 
 
 @ONE_OF_EACH
