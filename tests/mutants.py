@@ -186,6 +186,8 @@ ENVIRONMENTS = [
             "(self.args.seed, stream, self.global_step)",
             "(self.args.seed, stream)",
         ),
+        ("returns run over episode ends", "self.episode_return[where] = 0", "pass"),
+        ("lengths run over episode ends", "self.episode_length[where] = 0", "pass"),
     ),
     *at(
         ALL,
@@ -197,8 +199,6 @@ ENVIRONMENTS = [
             "(1, stream, self.global_step)",
         ),
         ("evaluation plays training's episodes", "stream = ...", "stream = 0"),
-        ("returns run over episode ends", "self.episode_return[where] = 0", "pass"),
-        ("lengths run over episode ends", "self.episode_length[where] = 0", "pass"),
         (
             "of no action under way all are kept",
             "self.actions[len(self.actions) - oldest :]",

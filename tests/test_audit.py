@@ -94,3 +94,19 @@ def test_every_stored_transition_is_right_in_every_column(
         else:
             assert (np.where(over[:-1], begun, continued & same_episode)).all()
     assert len(np.unique(obs[:, :, 0])) > 100  # episodes, none like another
+
+
+def test_episodes_tell_their_own_return_and_length(script):
+    module = load(script)
+    args = module.Args(env_id="audit_task:Audit-v0")
+    with module.Environments(args, 3, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(40):
+            identities = envs.obs[:, 0].tolist()
+            envs.step(envs.random_action())
+            for episode in envs.take_finished():
+                identity = identities[episode.env]
+                length = 3 + identity % 5
+                assert episode.length == length
+                assert episode.total_reward == 1000 * identity * length + length * (length + 1) / 2
+                assert episode.global_step == envs.global_step
