@@ -188,6 +188,16 @@ ENVIRONMENTS = [
         ),
         ("returns run over episode ends", "self.episode_return[where] = 0", "pass"),
         ("lengths run over episode ends", "self.episode_length[where] = 0", "pass"),
+        (
+            "of no action under way all are kept",
+            "self.actions[len(self.actions) - oldest :]",
+            "self.actions[-oldest:]",
+        ),
+        (
+            "actions of the oldest episode are forgotten",
+            "self.episode_length.max()",
+            "self.episode_length.min()",
+        ),
     ),
     *at(
         ALL,
@@ -199,16 +209,6 @@ ENVIRONMENTS = [
             "(1, stream, self.global_step)",
         ),
         ("evaluation plays training's episodes", "stream = ...", "stream = 0"),
-        (
-            "of no action under way all are kept",
-            "self.actions[len(self.actions) - oldest :]",
-            "self.actions[-oldest:]",
-        ),
-        (
-            "actions of the oldest episode are forgotten",
-            "self.episode_length.max()",
-            "self.episode_length.min()",
-        ),
     ),
     *at(
         ALL,

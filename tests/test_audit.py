@@ -96,10 +96,11 @@ def test_every_stored_transition_is_right_in_every_column(
     assert len(np.unique(obs[:, :, 0])) > 100  # episodes, none like another
 
 
-def test_episodes_tell_their_own_return_and_length(script):
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_episodes_tell_their_own_return_and_length(script, num_envs):
     module = load(script)
     args = module.Args(env_id="audit_task:Audit-v0")
-    with module.Environments(args, 3, torch.device("cpu")) as envs:
+    with module.Environments(args, num_envs, torch.device("cpu")) as envs:
         envs.begin_all()
         for _ in range(40):
             identities = envs.obs[:, 0].tolist()
@@ -110,3 +111,5 @@ def test_episodes_tell_their_own_return_and_length(script):
                 assert episode.length == length
                 assert episode.total_reward == 1000 * identity * length + length * (length + 1) / 2
                 assert episode.global_step == envs.global_step
+            # for a resume: the actions since the start of the oldest unfinished episode
+            assert len(envs.actions) == envs.episode_length.max()
