@@ -202,6 +202,22 @@ class Success(Point):
         return *rest, {"is_success": np.bool_(self.succeeds)}
 
 
+class SuccessOnce(Point):
+    """Tells of success in its first episode only."""
+
+    episodes = 0
+
+    def reset(self, **options):
+        self.episodes += 1
+        return super().reset(**options)
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        if self.episodes == 1:
+            info["is_success"] = True
+        return *rest, info
+
+
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
@@ -268,6 +284,7 @@ gym.register("GlobalNoise-v0", GlobalNoise, max_episode_steps=50)
 gym.register("Undetermined-v0", Undetermined, max_episode_steps=500)
 gym.register("RaggedInfo-v0", RaggedInfo, max_episode_steps=50)
 gym.register("Success-v0", Success, max_episode_steps=50)
+gym.register("SuccessOnce-v0", SuccessOnce, max_episode_steps=50)
 gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
 gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)
 gym.register("SlowSteps-v0", SlowSteps)

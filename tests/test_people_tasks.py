@@ -175,6 +175,16 @@ def test_success_is_a_column_where_the_task_tells_it(script, call, tmp_path):
     assert "success_rate" not in (tmp_path / "plain" / "evaluations.csv").read_text()
 
 
+def test_success_is_of_the_episode_that_told_it(script):
+    module = load(script)
+    args = module.Args(env_id="people_tasks:SuccessOnce-v0")
+    with module.Environments(args, 1, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(100):
+            envs.step(envs.random_action())
+        assert [episode.success for episode in envs.finished] == [1.0, None]
+
+
 @pytest.mark.parametrize("how", [SYNC, ASYNC], ids=["sync", "async"])
 @ONE_OF_EACH
 def test_the_seed_also_seeds_random_and_numpy(script, how, call, tmp_path):
