@@ -391,7 +391,11 @@ MEMORY = [
         ON_POLICY,
         "Rollout.load_state_dict",
         RESUME,
-        ("a resumed run begins with an empty rollout", "self.transitions = ...", "pass"),
+        (
+            "a resumed run begins with an empty rollout",
+            "for columns in state['transitions']: ...",
+            "pass",
+        ),
     ),
     *at(
         REINFORCE,

@@ -74,6 +74,11 @@ BAD_OF_ONE = [
     ("td3", ["--policy-frequency", "0"], ["--policy-frequency 0", "at least 1"]),
     ("ddpg", ["--batch-size", "0"], ["--batch-size 0", "at least 1"]),
     ("a2c", ["--num-steps", "2000"], ["--total-timesteps 3000", "at least one rollout, 4000"]),
+    (
+        "ppo_continuous",
+        ["--num-steps", "2000"],
+        ["--total-timesteps 3000", "at least one rollout, 4000"],
+    ),
     ("ppo_continuous", ["--num-minibatches", "7"], ["--num-minibatches 7", "must divide"]),
     ("reinforce", ["--num-envs", "5000"], ["--num-envs 5000", "--total-timesteps"]),
 ]

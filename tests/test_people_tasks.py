@@ -177,12 +177,17 @@ def test_success_is_a_column_where_the_task_tells_it(script, call, tmp_path):
 
 def test_success_is_of_the_episode_that_told_it(script):
     module = load(script)
-    args = module.Args(env_id="people_tasks:SuccessOnce-v0")
-    with module.Environments(args, 1, torch.device("cpu")) as envs:
+    args = module.Args(env_id="people_tasks:SuccessOfEvenSeeds-v0")
+    successes = []
+    with module.Environments(args, 4, torch.device("cpu")) as envs:
         envs.begin_all()
-        for _ in range(100):
+        for _ in range(200):
+            seeds = envs.episode_seed.tolist()
             envs.step(envs.random_action())
-        assert [episode.success for episode in envs.finished] == [1.0, None]
+            for episode in envs.take_finished():
+                assert episode.success == (1.0 if seeds[episode.env] % 2 == 0 else None)
+                successes.append(episode.success)
+    assert len(successes) == 16 and len(set(successes)) == 2
 
 
 @pytest.mark.parametrize("how", [SYNC, ASYNC], ids=["sync", "async"])
