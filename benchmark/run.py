@@ -1,37 +1,32 @@
-"""Runs scripts × options × tasks × seeds, each run a process of its own, and collects the results.
+"""Runs scripts × options × tasks × seeds, each in a process of its own, and collects the results.
 
-    python benchmark/run.py --scripts a2c td3 --tasks Hopper-v5 Walker2d-v5 --seeds 1 2 3 --workers 2
-    python benchmark/run.py --scripts td3 --options default policy-noise=0.1,num-envs=4 --tasks Hopper-v5
-    python benchmark/run.py … --ray auto      on a Ray cluster; its nodes must share --root, at the same path
+    python benchmark/run.py --scripts a2c td3 --tasks Hopper-v5 --seeds 1 2 3 --workers 2
+    python benchmark/run.py --scripts td3 --options default policy-noise=0.1,num-envs=4
+    python benchmark/run.py … --ray auto      on a Ray cluster whose nodes share --root
 
-The same command again skips what has finished and resumes what has not; a run that dies is resumed, --retries times.
-A changed script has another version and runs apart. --collect adds what has finished to benchmark/results.
+The same command again skips what has finished and resumes what has not. A changed script has
+another version and runs apart. With --collect each finished run is added to --results.
 """
 
 import concurrent.futures
-import dataclasses
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from common import HERE, collect, fail, jobs_of, read, refuse_to_mix, submitter
+from results import collect, read, refuse_to_mix
+from runs import HERE, fail, make_jobs, make_submitter, missing
 
 
-@dataclasses.dataclass
+@dataclass
 class Args:
-    scripts: tuple[str, ...] = (
-        "reinforce",
-        "a2c",
-        "ppo_continuous",
-        "ddpg",
-        "td3",
-    )  # names, or paths of scripts
-    tasks: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")  # Gymnasium tasks
+    # names, or paths of scripts
+    scripts: tuple[str, ...] = ("reinforce", "a2c", "ppo_continuous", "ddpg", "td3")
+    tasks: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")  # Gymnasium's names
     seeds: tuple[int, ...] = (1, 2, 3)
-    options: tuple[str, ...] = (
-        "default",
-    )  # variants, each name=value,flag,… of the scripts, or "default"
+    # variants, each name=value,flag,… of the scripts, or "default"
+    options: tuple[str, ...] = ("default",)
     root: Path = Path("runs/benchmark")  # where the runs live
     workers: int = 1  # runs at once, each with one thread
     retries: int = 3  # times that a run which died is resumed
@@ -47,63 +42,90 @@ def say(text):
     print(time.strftime("[%H:%M:%S] ") + text, flush=True)
 
 
-def report(jobs, running, began, first):  # the whole, then each run under way
-    left, states = len(jobs) - sum(job.done for job in jobs), [job.progress() for job in jobs]
-    parts = [
-        1 if job.done else percent / 100 for job, (percent, _) in zip(jobs, states, strict=True)
-    ]
-    share, elapsed = sum(parts) / len(jobs), time.time() - began
-    time_left = (
-        f", {elapsed * (1 - share) / (share - first) / 3600:.1f} h left" if share > first else ""
-    )
-    say(f"{len(jobs) - left} of {len(jobs)} runs done, {100 * share:.0f} % of the whole{time_left}")
-    for job, (percent, said) in zip(jobs, states, strict=True):
-        if job in running and not job.done and percent:
-            print(f"    {job.name}: {said}", flush=True)
-    return share
+def find_script(name):
+    """The path of a script that is given by its name or by its path."""
+    root = HERE.parent
+    for path in (Path(name), root / f"{name}.py", root / "discrete" / f"{name}.py"):
+        if path.suffix == ".py" and path.is_file():
+            return path.resolve()
+    fail(f"--scripts {name}: no such script")
+
+
+class Progress:
+    """Reports on a campaign, with the time left at the speed that it had so far."""
+
+    def __init__(self, jobs):
+        self.jobs = jobs
+        self.start_time = time.time()
+        self.fraction_at_start = self.fraction()
+
+    def fraction(self):
+        return sum(job.progress()[0] for job in self.jobs) / len(self.jobs)
+
+    def report(self, running):
+        finished = sum(job.is_done for job in self.jobs)
+        fraction = self.fraction()
+        text = f"{finished} of {len(self.jobs)} runs done, {100 * fraction:.0f} % of the whole"
+        gained = fraction - self.fraction_at_start
+        if gained > 0 and finished < len(self.jobs):
+            seconds_left = (time.time() - self.start_time) * (1 - fraction) / gained
+            text += f", {seconds_left / 3600:.1f} h left"
+        say(text)
+        for job in running:
+            fraction, line = job.progress()
+            if 0 < fraction < 1:
+                print(f"    {job.name}: {line}", flush=True)
+
+
+def collect_finished(jobs, results):
+    found = []
+    for job in jobs:
+        if job.is_done:
+            found += read(job.folder)
+    collect(found, results)
+    return len(found)
 
 
 def main(args):
-    scripts = [
-        path if path.endswith(".py") else HERE.parent / f"{path}.py" for path in args.scripts
-    ]
-    for path in scripts:
-        Path(path).is_file() or fail(f"--scripts {path}: no such file")
-    jobs = jobs_of(args.root.resolve(), scripts, args.options, args.tasks, args.seeds, args.retries)
-    for home in (
-        {args.results / job.home.name for job in jobs} if args.collect else ()
-    ):  # now, not after the training
-        home.exists() and refuse_to_mix(home, jobs[0].packages, read(home))
-    todo = [job for job in jobs if not job.done]
-    say(f"{len(jobs)} runs, {len(jobs) - len(todo)} of them done before; folder {args.root}")
-    submit, began, failed = submitter(args.workers, args.ray, args.cpus, args.gpus), time.time(), 0
-    futures = {}
+    scripts = [find_script(name) for name in args.scripts]
+    jobs = make_jobs(
+        args.root.resolve(), scripts, args.options, args.tasks, args.seeds, args.retries
+    )
+    if args.collect:  # refused now, not after the training
+        for home in {args.results / job.home.name for job in jobs}:
+            if home.exists():
+                refuse_to_mix(home, jobs[0].packages, read(home))
+    to_do = [job for job in jobs if not job.is_done]
+    say(f"{len(jobs)} runs, {len(jobs) - len(to_do)} of them done before; folder {args.root}")
+    submit = make_submitter(args.workers, args.ray, args.cpus, args.gpus)
+    progress = Progress(jobs)
+    futures = {submit(job): job for job in to_do}
+    has_failed = False
     try:
-        for job in todo:
-            futures[submit(job)] = job
-        first = report(jobs, [], began, 1) if todo else 1
         while futures:
+            progress.report(futures.values())
             finished, _ = concurrent.futures.wait(
                 futures, args.every, concurrent.futures.FIRST_COMPLETED
             )
             for future in finished:
-                job, outcome = futures.pop(future), future.result()
-                failed += outcome != "done"
+                job = futures.pop(future)
+                outcome = future.result()
                 say(f"{job.name}: {outcome}")
-            report(jobs, futures.values(), began, first)
+                has_failed = has_failed or outcome != "done"
+                if args.collect:
+                    collect_finished([job], args.results)
     except KeyboardInterrupt:
         say("stopping; the same command goes on from here")
         for job in futures.values():
-            job.stop()
+            job.request_stop()
         concurrent.futures.wait(futures, 120)
         return 130
+    progress.report([])
     if args.collect:
-        wanted = {(job.script, job.version, job.options, job.task, job.seed) for job in jobs}
-        found = [run for run in read(*{job.home for job in jobs}) if (*run.key, run.seed) in wanted]
-        collect(found, args.results)
-        say(f"{len(found)} of {len(jobs)} runs collected in {args.results}")
-    return int(failed > 0)
+        count = collect_finished(jobs, args.results)
+        say(f"{count} of {len(jobs)} runs collected in {args.results}")
+    return 1 if has_failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    sys.exit(main(tyro.cli(Args, description=__doc__ + missing("ray"))))

@@ -1,211 +1,301 @@
-"""Searches a script's options with Optuna, on some tasks and seeds; others are kept to check what was found.
+"""Searches a script's options with Optuna, and validates what it found on other seeds and tasks.
 
-    python benchmark/tune.py --script ppo_continuous --space learning-rate=1e-4..1e-2 num-steps=128,256,512 \\
-        --tasks Hopper-v5 HalfCheetah-v5 --seeds 1 2 --validation-tasks Walker2d-v5 --validation-seeds 11 12 13
+    python benchmark/tune.py --script ppo_continuous \\
+        --space learning-rate=1e-4..1e-2 num-steps=128,256,512 \\
+        --tasks Hopper-v5 HalfCheetah-v5 --seeds 101 102 --validation-seeds 201 202 203
 
-A trial runs on all tasks and seeds; its value is the mean score of the last evaluations (benchmark/README.md says what
-a score is). At every evaluation that all its runs have reached, a trial below the median of those before is stopped.
-The study lives in --root/study.db: the same command goes on with it, and --trials counts those from before. The default
-options are the first trial, so the search is never without what it should beat.
+A trial runs on all tasks and seeds; its value is the mean score of the last evaluations, where 0 is
+a policy of random actions and 1 the best published number. At every evaluation that all its runs
+have reached, a trial below the median of those before is stopped. The study lives in
+--root/study.db: the same command goes on with it, and --trials counts the trials from before. The
+default options are the first trial. --summary keeps the trials as a table, with a picture of how
+much each option matters.
 """
 
 import concurrent.futures
 import csv
-import dataclasses
 import itertools
 import re
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import optuna
 import tyro
-from common import HERE, fail, jobs_of, options_of, reference, submitter, text_of
+from results import reference, score
+from run import find_script
+from runs import fail, format_options, make_jobs, make_submitter, missing, parse_options, require
 
 
-@dataclasses.dataclass
+@dataclass
 class Args:
     script: str = "ppo_continuous"  # name, or path of a script
-    space: tuple[
-        str, ...
-    ] = ()  # name=low..high (of real numbers, on a logarithmic scale) or name=one,two,three
+    # name=low..high (of real numbers, on a logarithmic scale) or name=one,two,three
+    space: tuple[str, ...] = ()
     fixed: str = "default"  # options of every run: name=value,name=value
     tasks: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5")
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (101, 102)
     trials: int = 30  # in all
     warm_up: int = 5  # trials, and evaluations of each, that are not stopped early
-    validation_tasks: tuple[str, ...] = ("Walker2d-v5",)
-    validation_seeds: tuple[int, ...] = (11, 12, 13)  # none: no validation
-    best: int = 1  # options that are validated beside the default
+    validation_tasks: tuple[str, ...] = ("Walker2d-v5",)  # beside --tasks
+    validation_seeds: tuple[int, ...] = (201, 202, 203)  # none: no validation
+    best: int = 1  # trials that are validated beside the default
     root: Path = Path("runs/tune")  # where the runs and the study live
+    summary: Path | None = None  # folder for the table of trials and the picture
     workers: int = 1  # runs at once
     parallel: int = 1  # trials at once; more than 1 makes sense on Ray
-    ray: str | None = (
-        None  # address of a Ray cluster, or "auto"; --root must lie on storage that all nodes share
-    )
+    ray: str | None = None  # address of a Ray cluster, or "auto"; its nodes must share --root
     cpus: float = 1  # that Ray gives a run
     gpus: float = 0  # that Ray gives a run
 
 
-def score(task, value):
-    zero, one = reference(task) or (0, 1)
-    return (value - zero) / (one - zero)
-
-
-def evaluations(job):  # so far, as scores; the file may be in the middle of a line
-    try:
-        text = (job.folder / "evaluations.csv").read_text()
-    except OSError:
+def scores_so_far(job):
+    """Of a run's evaluations; the last line of the file may be half written."""
+    path = job.folder / "evaluations.csv"
+    if not path.exists():
         return []
-    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
-    return [score(job.task, float(row["return_mean"])) for row in rows]
+    text = path.read_text()
+    whole_lines = text[: text.rfind("\n") + 1].splitlines()
+    return [score(job.task, float(row["return_mean"])) for row in csv.DictReader(whole_lines)]
 
 
 def suggest(trial, space):
+    """{option: value} of a trial, as text."""
     chosen = {}
     for name, values in space.items():
         if ".." in values:
             low, high = map(float, values.split(".."))
-            chosen[name] = repr(trial.suggest_float(name, low, high, log=True))
+            chosen[name] = f"{trial.suggest_float(name, low, high, log=True):.3g}"
         else:
             chosen[name] = trial.suggest_categorical(name, values.split(","))
     return chosen
 
 
+def chosen_options(trial):
+    """{option: value} of a trial that has run."""
+    return trial.user_attrs["options"]
+
+
+def describe(trial):
+    value = "" if trial.value is None else f" {trial.value:.3f}"
+    options = "default"
+    if chosen_options(trial):
+        options = format_options(chosen_options(trial))
+    return f"trial {trial.number}: {trial.state.name.lower()}{value} {options}"
+
+
 class Tuner:
     def __init__(self, args):
-        self.args, self.space = args, dict(entry.split("=", 1) for entry in args.space)
-        self.path = (
-            args.script if args.script.endswith(".py") else HERE.parent / f"{args.script}.py"
-        )
-        (self.job,) = jobs_of(
-            args.root.resolve(), [self.path], ["default"], [""], [0]
-        )  # the script as it is now
-        self.submit = submitter(args.workers, args.ray, args.cpus, args.gpus)
+        self.args = args
+        self.space = dict(entry.split("=", 1) for entry in args.space)
+        script = find_script(args.script)
+        # the script as it is now, whatever is edited meanwhile
+        (self.job,) = make_jobs(args.root.resolve(), [script], ["default"], [""], [0])
+        self.submit = make_submitter(args.workers, args.ray, args.cpus, args.gpus)
+        self.start_time = time.time()
 
     def jobs(self, chosen, tasks, seeds):
-        options = text_of(options_of(self.args.fixed) | chosen)
-        return [
-            self.job._replace(options=options, task=task, seed=seed)
-            for task, seed in itertools.product(tasks, seeds)
-        ]
+        options = format_options(parse_options(self.args.fixed) | chosen)
+        matrix = itertools.product(tasks, seeds)
+        return [self.job._replace(options=options, task=task, seed=seed) for task, seed in matrix]
 
     def objective(self, trial):
-        chosen = {} if trial.user_attrs.get("default") else suggest(trial, self.space)
+        """The mean score of a trial's last evaluations."""
+        import optuna
+
+        chosen = {} if trial.user_attrs.get("is_default") else suggest(trial, self.space)
+        trial.set_user_attr("options", chosen)
         jobs = self.jobs(chosen, self.args.tasks, self.args.seeds)
         futures = [self.submit(job) for job in jobs]
-        reported, pruned = 0, False
         try:
-            while not pruned:
-                _, running = concurrent.futures.wait(futures, 0.2)
-                curves = [evaluations(job) for job in jobs]
-                while reported < min(map(len, curves)) and not pruned:
-                    trial.report(float(np.mean([curve[reported] for curve in curves])), reported)
-                    reported += 1
-                    pruned = trial.should_prune()
-                if not running:
-                    break
-        finally:  # also where the trial is stopped early
-            for job, future in zip(jobs, futures, strict=True):
-                future.done() or job.stop()
-            concurrent.futures.wait(futures, 120)
-            outcomes = {future.result() for future in futures if future.done()}
-            if not pruned and "stopped" in outcomes:
-                trial.set_user_attr("interrupted", True)
-        if pruned:
+            is_pruned = self.watch(trial, jobs, futures)
+        finally:
+            stop(jobs, futures)
+        outcomes = {future.result() for future in futures}
+        if is_pruned:
             raise optuna.TrialPruned
+        if "stopped" in outcomes:
+            trial.set_user_attr("is_interrupted", True)
         if outcomes != {"done"}:
-            raise RuntimeError(outcomes)
-        return float(np.mean([curve[-1] for curve in map(evaluations, jobs)]))
+            raise RuntimeError(f"trial {trial.number}: {outcomes}")
+        return float(np.mean([scores_so_far(job)[-1] for job in jobs]))
+
+    def watch(self, trial, jobs, futures):
+        """Waits for the runs of a trial; returns True as soon as it should be pruned."""
+        reported = 0
+        running = futures
+        while running:
+            _, running = concurrent.futures.wait(futures, 0.5)
+            curves = [scores_so_far(job) for job in jobs]
+            while reported < min(map(len, curves)):
+                trial.report(float(np.mean([curve[reported] for curve in curves])), reported)
+                reported += 1
+                if trial.should_prune():
+                    return True
+        return False
+
+    def say(self, study, trial):
+        hours = (time.time() - self.start_time) / 3600
+        print(f"{hours:.2f} h: {describe(trial)}", flush=True)
 
     def validate(self, candidates):
-        """[(name, options)] → Markdown: each one's score, task by task, on the tasks and seeds kept for this."""
+        """{name: options} → lines of a Markdown table of scores, by task."""
         tasks = list(dict.fromkeys([*self.args.tasks, *self.args.validation_tasks]))
-        matrix = [self.jobs(chosen, tasks, self.args.validation_seeds) for _, chosen in candidates]
-        futures = {self.submit(job): job for jobs in matrix for job in jobs}
+        jobs = {}
+        for name, chosen in candidates.items():
+            jobs[name] = self.jobs(chosen, tasks, self.args.validation_seeds)
+        all_jobs = list(itertools.chain.from_iterable(jobs.values()))
+        futures = [self.submit(job) for job in all_jobs]
         try:
-            wrong = [future.result() for future in futures if future.result() != "done"]
-        finally:  # also where it is interrupted
-            for future, job in futures.items():
-                future.done() or job.stop()
-        if wrong:
-            fail(wrong[0])
-        yield f"| options | {' | '.join(tasks)} | mean |\n|---|{'--:|' * (len(tasks) + 1)}"
-        for (name, _), jobs in zip(candidates, matrix, strict=True):
-            last = [
-                np.mean([evaluations(job)[-1] for job in jobs if job.task == task])
-                for task in tasks
-            ]
-            yield f"| {name} | {' | '.join(f'{x:.3f}' for x in last)} | {np.mean(last):.3f} |"
+            outcomes = {future.result() for future in futures}
+        finally:
+            stop(all_jobs, futures)
+        if outcomes != {"done"}:
+            fail(f"the validation is not whole: {outcomes}")
+        yield f"| options | {' | '.join(tasks)} | mean |"
+        yield f"|---|{'--:|' * (len(tasks) + 1)}"
+        for name, its_jobs in jobs.items():
+            means = []
+            for task in tasks:
+                last = [scores_so_far(job)[-1] for job in its_jobs if job.task == task]
+                means.append(np.mean(last))
+            cells = [f"{x:.3f}" for x in [*means, np.mean(means)]]
+            yield f"| {name} | {' | '.join(cells)} |"
 
 
-def main(args):
-    unknown = [task for task in {*args.tasks, *args.validation_tasks} if not reference(task)]
-    if unknown and len({*args.tasks, *args.validation_tasks}) > 1:
-        fail(
-            f"{', '.join(unknown)}: no scale is known, so returns cannot be averaged with those of other tasks"
-        )
+def stop(jobs, futures):
+    """Stops the jobs that are not done, and waits until they have saved."""
+    for job, future in zip(jobs, futures, strict=True):
+        if not future.done():
+            job.request_stop()
+    concurrent.futures.wait(futures, 120)
+
+
+def check(args):
+    tasks = {*args.tasks, *args.validation_tasks}
+    unknown = [task for task in tasks if not reference(task)]
+    if unknown:
+        fail(f"{', '.join(unknown)}: no published number, so that there is no scale for scores")
     if set(args.seeds) & set(args.validation_seeds):
         fail("--validation-seeds must be other seeds than --seeds")
     for entry in args.space:
-        re.fullmatch(r"[\w-]+=.+", entry) or fail(
-            f"--space {entry}: must be name=low..high or name=one,two"
-        )
-    args.root.mkdir(parents=True, exist_ok=True)
+        if not re.fullmatch(r"[\w-]+=.+", entry):
+            fail(f"--space {entry}: must be name=low..high or name=one,two")
+
+
+def open_study(args, tuner):
+    """The study of this search, new or as it was left."""
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    tuner = Tuner(args)
-    name = " ".join(
-        [tuner.job.home.name, *args.tasks, *map(str, args.seeds), *args.space, args.fixed]
-    )
+    seeds = map(str, args.seeds)
     study = optuna.create_study(
         storage=f"sqlite:///{args.root}/study.db",
-        study_name=name,
+        study_name=" ".join([tuner.job.home.name, *args.tasks, *seeds, *args.space, args.fixed]),
         load_if_exists=True,
         direction="maximize",
         sampler=optuna.samplers.TPESampler(n_startup_trials=min(10, args.trials // 2)),
         pruner=optuna.pruners.MedianPruner(args.warm_up, args.warm_up),
     )
-    trials = study.get_trials(deepcopy=False)
-    again = {trial.user_attrs.get("again") for trial in trials}
-    for trial in trials:  # those that a search left behind are tried again, and their runs resumed
-        running = trial.state == optuna.trial.TrialState.RUNNING
-        if (running or trial.user_attrs.get("interrupted")) and trial.number not in again:
-            running and study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            default = trial.user_attrs.get("default", False)
-            study.enqueue_trial(
-                trial.params, user_attrs={"default": default, "again": trial.number}
-            )
+    trials = study.get_trials()
     if not trials:
-        study.enqueue_trial({}, user_attrs={"default": True})
-    ended = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+        study.enqueue_trial({}, user_attrs={"is_default": True})
+    repeated = {trial.user_attrs.get("repeats") for trial in trials}
+    for trial in trials:  # those that a search left behind are tried again; their runs are resumed
+        is_running = trial.state == optuna.trial.TrialState.RUNNING
+        if is_running:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        is_left = is_running or trial.user_attrs.get("is_interrupted")
+        if is_left and trial.number not in repeated:
+            is_default = trial.user_attrs.get("is_default", False)
+            attributes = {"is_default": is_default, "repeats": trial.number}
+            study.enqueue_trial(trial.params, user_attrs=attributes)
+    return study
 
-    def say(study, trial):
-        what = "default" if trial.user_attrs.get("default") else text_of(trial.params)
-        print(
-            f"trial {trial.number}: {trial.state.name.lower()} {trial.value or ''} {what}",
-            flush=True,
-        )
 
-    left = args.trials - len(study.get_trials(deepcopy=False, states=ended))
+def write_summary(study, script, space, folder):
+    """The trials as a table, and a picture of how much each option matters (PED-ANOVA)."""
+    import matplotlib
+    import optuna
+
+    matplotlib.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{script}.csv", "w", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["trial", "state", "score", "minutes", *space])
+        for trial in study.get_trials():
+            if trial.state.is_finished() and "options" in trial.user_attrs:
+                options = chosen_options(trial)
+                value = "" if trial.value is None else f"{trial.value:.4f}"
+                minutes = f"{trial.duration.total_seconds() / 60:.1f}"
+                cells = [options.get(name, "") for name in space]
+                table.writerow([trial.number, trial.state.name.lower(), value, minutes, *cells])
+    searched = [trial for trial in study.get_trials() if trial.params and trial.value is not None]
+    if len(searched) < 3:
+        return
+    importances = optuna.importance.get_param_importances(
+        optuna_study_of(searched), evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+    )
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 0.5 + 0.4 * len(importances)), layout="constrained")
+    axis.barh(list(importances)[::-1], list(importances.values())[::-1])
+    axis.set(xlabel="share of the score's variance", title=script)
+    figure.savefig(folder / f"{script}-importance.png", dpi=100, metadata={"Software": None})
+    plt.close(figure)
+
+
+def optuna_study_of(trials):
+    """A study with these trials alone: the default's has no parameters."""
+    import optuna
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    return study
+
+
+def main(args):
+    require("optuna")
+    import optuna
+
+    check(args)
+    args.root.mkdir(parents=True, exist_ok=True)
+    tuner = Tuner(args)
+    study = open_study(args, tuner)
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    left = args.trials - len(study.get_trials(states=ended))
     if left > 0:
         study.optimize(
-            tuner.objective, left, n_jobs=args.parallel, callbacks=[say], catch=(RuntimeError,)
+            tuner.objective,
+            left,
+            n_jobs=args.parallel,
+            callbacks=[tuner.say],
+            catch=(RuntimeError,),
         )
-    whole = study.get_trials(deepcopy=False, states=ended[:1])
-    ranked = sorted(whole, key=lambda trial: -trial.value)
+    complete = study.get_trials(states=ended[:1])
+    ranked = sorted(complete, key=lambda trial: -trial.value)
+    print("the best:")
     for trial in ranked[:5]:
-        say(study, trial)
-    best = [trial for trial in ranked if not trial.user_attrs.get("default")][: args.best]
+        print(f"    {describe(trial)}")
+    if args.summary:
+        write_summary(study, tuner.job.script, tuner.space, args.summary)
+    best = [trial for trial in ranked if chosen_options(trial)][: args.best]
     if args.validation_seeds and best:
-        candidates = [("default", {}), *((text_of(trial.params), trial.params) for trial in best)]
-        print(*tuner.validate(candidates), sep="\n", flush=True)
+        candidates = {"default": {}}
+        for trial in best:
+            candidates[format_options(chosen_options(trial))] = chosen_options(trial)
+        for line in tuner.validate(candidates):
+            print(line, flush=True)
         print(
-            f"{len(whole)} trials went to the end; the best of many flatters itself, so believe the validation"
+            f"{len(complete)} trials went to the end; the best of many flatters itself, so believe "
+            "the validation"
         )
 
 
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Args, description=__doc__))
+        main(tyro.cli(Args, description=__doc__ + missing("optuna", "ray")))
     except KeyboardInterrupt:
-        sys.exit(print("stopped; the same command goes on from here") or 130)
+        print("stopped; the same command goes on from here")
+        sys.exit(130)

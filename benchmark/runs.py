@@ -1,0 +1,355 @@
+"""One run of the benchmark, from its start to its end.
+
+A run is known by script, version, options, task and seed. Its folder is
+{root}/{script}-{version}/{options}/{task}/{seed}, with its log and its lock beside it. The version
+is a hash of what decides a script's numbers, see `version_of`.
+"""
+
+import ast
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGES = ("torch", "gymnasium", "mujoco", "numpy")  # that decide numbers
+HERE = Path(__file__).resolve().parent
+REQUIREMENTS = "pip install -r benchmark/requirements.txt"
+
+
+def fail(message):
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+def missing(*packages):
+    """A sentence for --help about packages that are not installed; "" where all are."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    if not absent:
+        return ""
+    return f"\nNot installed here: {', '.join(absent)}. Run: {REQUIREMENTS}"
+
+
+def require(*packages):
+    sentence = missing(*packages)
+    if sentence:
+        fail(sentence.strip())
+
+
+# ── options ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_options(text):
+    """ "tau=0.1,no-anneal-lr" → {"tau": "0.1", "no-anneal-lr": ""}; a flag has no value."""
+    if text == "default":
+        return {}
+    return dict(option.partition("=")[::2] for option in text.split(","))
+
+
+def format_options(options):
+    """The inverse, in the order of names."""
+    words = [f"{name}={value}" if value else name for name, value in sorted(options.items())]
+    return ",".join(words) or "default"
+
+
+def command_words(options):
+    words = []
+    for name, value in options.items():
+        words += [f"--{name}", *value.split()]
+    return words
+
+
+# ── versions ─────────────────────────────────────────────────────────────────────────────────────
+
+# what of a script's last section decides numbers; the rest is folders, logs and the command line
+DECIDES = {"evaluate", "summary", "compiled", "initialize", "set_up"}
+
+
+class WithoutWords(ast.NodeTransformer):
+    """Takes from a syntax tree what is only said: docstrings, messages of errors, prints."""
+
+    def visit_Raise(self, node):
+        return ast.Raise()
+
+    def visit_Expr(self, node):
+        is_text = isinstance(node.value, ast.Constant)
+        function = getattr(getattr(node.value, "func", None), "id", None)
+        if is_text or function in ("say", "print"):
+            return ast.Pass()
+        return node
+
+
+def version_of(text):
+    """A hash of what decides a script's numbers: its syntax tree, without imports and words.
+
+    Of the section "run folder", which is about files and the command line, only DECIDES count.
+    """
+    first_line_of_the_run = text.partition("# ── 7  run folder")[0].count("\n") + 1
+    decisive = []
+    for node in ast.parse(text).body:
+        is_import = isinstance(node, (ast.Import, ast.ImportFrom))
+        is_plumbing = node.lineno > first_line_of_the_run
+        if not is_import and (not is_plumbing or getattr(node, "name", "") in DECIDES):
+            decisive.append(node)
+    tree = WithoutWords().visit(ast.Module(decisive, []))
+    return short_hash(ast.unparse(ast.fix_missing_locations(tree)))
+
+
+def short_hash(text):
+    return hashlib.sha1(text.encode()).hexdigest()[:8]
+
+
+def installed_packages():
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def commit_of(path):
+    """The commit that has this file, with -dirty where the file was edited since; None: no git."""
+
+    def git(*words):
+        command = ["git", "-C", path.parent, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    with contextlib.suppress(FileNotFoundError):
+        commit = git("rev-parse", "--short", "HEAD")
+        if commit and git("status", "--porcelain", "--", path.name):
+            commit += "-dirty"
+        return commit or None
+
+
+# ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Job(NamedTuple):
+    """A run to be made."""
+
+    root: Path
+    script: str
+    version: str
+    options: str  # "default", or as `format_options` writes them
+    task: str
+    seed: int
+    commit: str | None = None
+    packages: dict | None = None
+    retries: int = 3  # times that a run which died is resumed
+    campaign: str = ""  # the call of a tool that made this job: stop requests are its own
+
+    @property
+    def home(self):
+        return self.root / f"{self.script}-{self.version}"
+
+    @property
+    def folder(self):
+        parts = []
+        for part in (self.options, self.task, str(self.seed)):
+            name = re.sub(r"[^\w.=,-]", "_", part)
+            if len(name) >= 150:  # file systems allow 255 bytes
+                name = f"{name[:100]}-{short_hash(name)}"
+            parts.append(name)
+        return self.home.joinpath(*parts)
+
+    def beside(self, suffix):
+        return self.folder.with_name(self.folder.name + suffix)
+
+    @property
+    def is_done(self):
+        return (self.folder / "provenance.json").exists()
+
+    @property
+    def name(self):
+        return f"{self.script}-{self.version} {self.options} {self.task} seed {self.seed}"
+
+    @property
+    def stop_file(self):
+        return self.beside(f".stop-{self.campaign}")
+
+    def request_stop(self):
+        """Asks the run to save and end, or not to begin, wherever it runs."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.stop_file.touch()
+
+    def log_text(self):
+        path = self.beside(".log")
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def progress(self):
+        """(fraction done, what the script said last)."""
+        if self.is_done:
+            return 1.0, "done"
+        said = re.findall(r"(step \d+, (\d+)%[^\r\n]*)", self.log_text())
+        if not said:
+            return 0.0, "starting"
+        line, percent = said[-1]
+        return int(percent) / 100, line
+
+
+def make_jobs(root, scripts, variants, tasks, seeds, retries=3):
+    """The matrix as jobs.
+
+    The scripts are copied to `root` and the copies run, so that an edit does not change a campaign.
+    """
+    campaign = uuid.uuid4().hex[:8]
+    packages = installed_packages()
+    jobs = []
+    for path in map(Path, scripts):
+        version = version_of(path.read_text())
+        first = Job(root, path.stem, version, "", "", 0)
+        copy_script(path, first.home, packages)
+        common = (commit_of(path), packages, retries, campaign)
+        for variant, task, seed in itertools.product(variants, tasks, seeds):
+            options = format_options(parse_options(variant))
+            jobs.append(Job(root, path.stem, version, options, task, seed, *common))
+    return jobs
+
+
+def copy_script(path, home, packages):
+    if not (home / path.name).exists():
+        write(home / "packages.json", json.dumps(packages))
+        for file in (path.with_name("native_mujoco.py"), path):
+            if file.exists():
+                write(home / file.name, file.read_text())
+    made_with = json.loads((home / "packages.json").read_text())
+    if made_with != packages:
+        fail(
+            f"{home}: its runs were made with {made_with}, here is {packages}; give another --root"
+        )
+
+
+def write(path, text):
+    """Replaces a file at once, never by half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new_path = path.with_name(f"{path.name}.{os.getpid()}")
+    new_path.write_text(text)
+    os.replace(new_path, path)
+
+
+# ── execution ────────────────────────────────────────────────────────────────────────────────────
+
+# Training ends, saving first, when the process that started it is gone (on Linux; elsewhere the
+# lock makes the next campaign wait for it).
+START = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def execute(job):
+    """Runs a job to its end, from where it stands: "done", "stopped", or "failed: …"."""
+    try:
+        return attempt(job)
+    except OSError as error:  # such as a full disk: this run fails, the campaign goes on
+        return f"failed: {error}"
+    finally:
+        job.stop_file.unlink(missing_ok=True)
+
+
+def attempt(job):
+    if installed_packages() != job.packages:
+        return f"failed: this machine has {installed_packages()}"
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(job.beside(".lock"), "w") as lock, open(job.beside(".log"), "ab") as log:
+        while not is_locked(lock):
+            if job.stop_file.exists():
+                return "stopped"
+            time.sleep(0.2)
+        for _ in range(job.retries + 1):
+            if job.is_done:
+                return "done"
+            if job.stop_file.exists():
+                return "stopped"
+            status = run_script(job, lock, log)
+            if status == 0:
+                write_provenance(job)
+            elif status in (130, 143):
+                return "stopped"
+            elif status == 2:
+                break  # a mistake on the command line: trying again does not help
+        if job.is_done:
+            return "done"
+    lines = [line for line in job.log_text().splitlines() if line.strip()]
+    return f"failed: exit status {status}: {lines[-1]}"
+
+
+def is_locked(file):
+    """Locks the file. The training process holds the lock too, even if its parent is killed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def run_script(job, lock, log):
+    """Starts or resumes the script, waits for it, and returns its exit status."""
+    if job.folder.exists():
+        words = ["--resume", str(job.folder)]
+    else:
+        options = {"device": "cpu", "num-threads": "1"} | parse_options(job.options)
+        words = command_words(options)
+        words += ["--env-id", job.task, "--seed", str(job.seed), "--run-dir", str(job.folder)]
+    log.write(b"starting\n")
+    log.flush()
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, str(job.home / f"{job.script}.py"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=[lock.fileno()],
+        env={"OMP_NUM_THREADS": "1"} | os.environ,
+    )
+    is_asked = False
+    while True:
+        try:
+            status = process.wait(0.2)
+            return 143 if is_asked and status != 0 else status
+        except subprocess.TimeoutExpired:
+            if job.stop_file.exists() and not is_asked:
+                process.terminate()
+                is_asked = True
+
+
+def write_provenance(job):
+    provenance = {
+        "script": job.script,
+        "version": job.version,
+        "commit": job.commit,
+        "options": job.options,
+        "task": job.task,
+        "seed": job.seed,
+        "packages": job.packages,
+        "attempts": job.log_text().count("starting\n"),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write(job.folder / "provenance.json", json.dumps(provenance, indent=2))
+
+
+def make_submitter(workers, ray_address=None, cpus=1, gpus=0):
+    """A function from a job to the future of what `execute` says of it.
+
+    It runs in `workers` threads here, or as Ray tasks, which move away from lost nodes.
+    """
+    if ray_address is None:
+        pool = concurrent.futures.ThreadPoolExecutor(workers)
+        return lambda job: pool.submit(execute, job)
+
+    require("ray")
+    import ray
+
+    ray.init(ray_address, log_to_driver=False, logging_level="warning")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes need no copy of it
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(execute)
+    return lambda job: remote.remote(job).future()

@@ -1,0 +1,295 @@
+"""The report's tables, in Markdown."""
+
+import itertools
+import math
+import statistics
+from typing import NamedTuple
+
+import numpy as np
+from compare import holm
+from estimates import (
+    ENOUGH,
+    aggregate_gap,
+    aggregate_iqm,
+    bootstrap_iqm,
+    estimate,
+    iqm,
+    probability_of_improvement,
+    welch,
+)
+from results import name_without_version, newest, published_target, reference, score
+
+CONTINUOUS = {
+    "reinforce": "REINFORCE",
+    "a2c": "A2C",
+    "ppo_continuous": "PPO",
+    "ddpg": "DDPG",
+    "td3": "TD3",
+}
+DISCRETE = {"q_learning": "Q-learning", "dqn": "DQN", "double_dqn": "Double DQN"}
+NAMES = CONTINUOUS | DISCRETE
+TIMED_TASK = "HalfCheetah-v5"
+GOOD_RETURN = 3000  # on TIMED_TASK, the time to which is told
+
+
+def number(x):
+    if abs(x) >= 1000:
+        return f"{x:,.0f}"
+    if abs(x) >= 100:
+        return f"{x:.0f}"
+    return f"{x:.1f}"
+
+
+def interval(ends):
+    low, high = ends
+    return f"[{number(low)}, {number(high)}]"
+
+
+def markdown(header, align, rows):
+    """`header` is separated by " | "; `align` has an l or an r for each column."""
+    marks = ["---" if letter == "l" else "--:" for letter in align]
+    lines = [header.split(" | "), marks, *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def finals(runs):
+    return np.array([run.final_return for run in runs])
+
+
+def mean_and_std(values):
+    if len(values) == 1:
+        return number(values[0])
+    return f"{number(values.mean())} ± {number(values.std(ddof=1))}"
+
+
+def label(script, options):
+    if options == "default":
+        return script
+    if options == "compile":
+        return f"{script} --compile"
+    return f"{script} ({options})"
+
+
+def task_names(tasks):
+    return ", ".join(map(name_without_version, tasks))
+
+
+# ── comparison with published numbers ────────────────────────────────────────────────────────────
+
+
+class Comparison(NamedTuple):
+    """Of a cell with its published target."""
+
+    target: dict  # the row of published_targets.csv
+    verdict: str  # ahead, behind, not significant, or why there is no verdict
+
+
+def compare_with_published(cells):
+    """{key: Comparison} of cells that have a published number; of default options, newest version.
+
+    The verdicts, Welch's t-tests at 5 %, are corrected together for how many there are (Holm).
+    """
+    comparisons = {}
+    tests = {}
+    for (script, task), (key, runs) in default_cells(cells).items():
+        target = published_target(NAMES.get(script), task)
+        if target is None:
+            continue
+        verdict = "one seed"
+        if len(runs) > 1:
+            verdict = "other number of steps"
+            if abs(runs[0].steps / int(target["steps"]) - 1) <= 0.01:
+                std = float(target["std"] or 0)
+                tests[key] = welch(finals(runs), float(target["mean"]), std, int(target["seeds"]))
+        comparisons[key] = Comparison(target, verdict)
+    p_values = holm([p for _, p in tests.values()])
+    for (key, (t, _)), p in zip(tests.items(), p_values, strict=True):
+        verdict = "not significant"
+        if p < 0.05:
+            verdict = "ahead" if t > 0 else "behind"
+        comparisons[key] = comparisons[key]._replace(verdict=verdict)
+    return comparisons
+
+
+def target_text(target):
+    """Mean ± std (seeds); what differs from our protocol; source."""
+    text = number(float(target["mean"]))
+    if target["std"]:
+        text += f" ± {number(float(target['std']))}"
+    else:
+        text += "†"
+    notes = [target["published_version"], target["protocol"], target["source"]]
+    return f"{text} ({target['seeds']}); {', '.join(filter(None, notes))}"
+
+
+def final_table(cells):
+    """Every cell: script, task, options, version."""
+    comparisons = compare_with_published(cells)
+    rows = []
+    for key, runs in sorted(cells.items(), key=lambda item: (item[0][0], item[0][3], item[0][2])):
+        script, version, options, task = key
+        values = finals(runs)
+        ends = interval(bootstrap_iqm(values)) if len(values) >= ENOUGH else "–"
+        target = published_target(NAMES.get(script), task)
+        published = target_text(target) if target else "none found"
+        verdict = comparisons[key].verdict if key in comparisons else ""
+        uncommitted = any(str(run.commit).endswith("dirty") for run in runs)
+        rows.append(
+            [
+                label(script, options),
+                task,
+                f"{max(run.steps for run in runs):,}",
+                len(runs),
+                mean_and_std(values),
+                number(iqm(values)),
+                ends,
+                published,
+                verdict,
+                f"`{version}`, uncommitted" if uncommitted else f"`{version}`",
+            ]
+        )
+    return markdown(
+        "script | task | steps | seeds | return, mean ± std | IQM | 95 % | published, mean ± std "
+        "(seeds); task version, protocol, source | ours is | version",
+        "llrrrrrlll",
+        rows,
+    )
+
+
+def default_cells(cells):
+    """{(script, task): (key, runs)}, the newest version of each with default options."""
+    keys = {id(runs): key for key, runs in cells.items()}
+    found = {}
+    for (script, options, task), runs in newest(cells).items():
+        if options == "default":
+            found[script, task] = (keys[id(runs)], runs)
+    return found
+
+
+def overview_table(cells, names):
+    """Tasks × scripts, for a reader with little time: ours, and below it the published number."""
+    found = default_cells(cells)
+    scripts = [script for script in names if any(script == each for each, _ in found)]
+    tasks = sorted({task for script, task in found if script in scripts})
+    rows = []
+    for task in tasks:
+        row = [task]
+        for script in scripts:
+            if (script, task) not in found:
+                row.append("not run")
+                continue
+            _, runs = found[script, task]
+            cell = f"{mean_and_std(finals(runs))} ({len(runs)})"
+            target = published_target(names[script], task)
+            if target:
+                cell += f"<br>published {number(float(target['mean']))}"
+            row.append(cell)
+        rows.append(row)
+    header = " | ".join(["task", *(names[script] for script in scripts)])
+    return markdown(header, "l" + "r" * len(scripts), rows)
+
+
+def count_verdicts(cells):
+    """Two sentences: how many cells are ahead and behind, and how many of those that compare."""
+    comparisons = compare_with_published(cells)
+    verdicts = []
+    comparable = []
+    for key, _ in default_cells(cells).values():
+        if key in comparisons:
+            target, verdict = comparisons[key]
+            verdicts.append(verdict)
+            if not target["protocol"] and key[3].endswith(f"-{target['published_version']}"):
+                comparable.append(verdict)
+    return (
+        f"Of {len(verdicts)} cells with a published number {verdict_counts(verdicts)}. Of the "
+        f"{len(comparable)} whose published number is of mean actions and of the same version of "
+        f"the task {verdict_counts(comparable)}."
+    )
+
+
+def verdict_counts(verdicts):
+    counts = [verdicts.count(word) for word in ("ahead", "behind", "not significant")]
+    return "{} are ahead, {} behind, {} not significantly different".format(*counts)
+
+
+# ── aggregates over tasks ────────────────────────────────────────────────────────────────────────
+
+
+def scores(cells):
+    """{script: {task: scores of its runs}} of the continuous tasks, default options, newest."""
+    found = {}
+    for (script, task), (_, runs) in default_cells(cells).items():
+        if script in CONTINUOUS and reference(task):
+            values = np.array([score(task, value) for value in finals(runs)])
+            found.setdefault(script, {})[task] = values
+    return found
+
+
+def estimate_text(metric, *sides):
+    value, ends = estimate(metric, *sides)
+    if ends is None:
+        return f"{value:.2f}"
+    return f"{value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+
+
+def aggregate_table(found):
+    rows = []
+    for script, tasks in found.items():
+        estimates = [estimate_text(of, tasks.values()) for of in (aggregate_iqm, aggregate_gap)]
+        rows.append([script, task_names(tasks), sum(map(len, tasks.values())), *estimates])
+    return markdown("script | tasks | runs | IQM | optimality gap", "llrrr", rows)
+
+
+def improvement_table(found):
+    rows = []
+    for b, a in itertools.combinations(sorted(found), 2):
+        common = [task for task in found[a] if task in found[b]]
+        if common:
+            sides = [[found[script][task] for task in common] for script in (a, b)]
+            text = estimate_text(probability_of_improvement, *sides)
+            rows.append([f"P({a} > {b})", task_names(common), text])
+    return markdown("probability of improvement | common tasks | mean over tasks", "llr", rows)
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def time_table(cells):
+    rows = []
+    for (script, options, task), runs in newest(cells).items():
+        seconds = np.array([run.column("wall_seconds")[-1] for run in runs])
+        rates = [run.steps / second for run, second in zip(runs, seconds, strict=True)]
+        machines = {f"{run.config['processor']}, {run.config['device']}" for run in runs}
+        compiled = "yes" if all("compile" in run.options.split(",") for run in runs) else "no"
+        rows.append(
+            [
+                label(script, options),
+                task,
+                compiled,
+                f"{seconds.mean() / 60:.1f}",
+                f"{np.mean(rates):,.0f}",
+                ", ".join(sorted(machines)),
+            ]
+        )
+    header = "script | task | compiled | minutes per run | steps/s | processor, device"
+    return markdown(header, "lllrrl", rows)
+
+
+def seconds_to(run, goal):
+    for row in run.rows:
+        if float(row["return_mean"]) >= goal:
+            return float(row["wall_seconds"])
+    return math.inf
+
+
+def reaching_table(cells):
+    found = default_cells(cells)
+    rows = []
+    for script in CONTINUOUS:
+        _, runs = found.get((script, TIMED_TASK), (None, []))
+        text = "–"
+        if runs:
+            middle = statistics.median(seconds_to(run, GOOD_RETURN) for run in runs)
+            text = "not reached" if middle == math.inf else f"{middle:,.0f}"
+        rows.append([script, len(runs), text])
+    return markdown("script | seeds | seconds", "lrr", rows)
