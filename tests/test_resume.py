@@ -146,7 +146,7 @@ def test_a_task_that_draws_from_global_generators_is_resumed_exactly(
     assert_same_run(tmp_path / "whole", tmp_path / "died")
 
 
-def test_a_resumed_rollout_knows_which_environments_have_finished_an_episode():
+def test_a_resumed_rollout_of_reinforce_knows_which_environments_have_finished():
     module = load("reinforce")
     ends = module.Transition(
         obs=torch.zeros(2, 1),
