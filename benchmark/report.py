@@ -710,9 +710,7 @@ def file_name(task):
 class Args:
     results: Path = HERE / "results"  # what run.py --collect made
     report: Path = HERE / "README.md"  # to write; figures go into figures/ beside it
-    readme: Path = (
-        HERE.parent / "README.md"
-    )  # its parts from <!-- results -->, <!-- speed --> to <!-- end --> too
+    readme: Path = HERE.parent / "README.md"  # its part from <!-- results --> to <!-- end --> too
     check: bool = False  # write nothing, compare
 
 
@@ -723,10 +721,9 @@ def main(args):
     (count, overview), found = matrix(cells), scores(cells)
     names = ["all", *map(file_name, sorted({key[3] for key in cells}))]
     speed = read_speed(args.results / "speed.jsonl")
-    short, *parts = (
+    parts = (
         part.format(about=about(speed), env=ENV, table=table) if (table := make(speed)) else ""
         for part, make in (
-            (SPEED, functools.partial(speed_table, short=True)),
             (SPEED, speed_table),
             (LIMIT, limits_table),
             (PART, parts_table),
@@ -747,7 +744,7 @@ def main(args):
         figures="\n".join(f"![{name}](figures/{name}.png)" for name in names),
     )
     readme = args.readme.read_text()
-    for name, part in ("results", f"{overview}\n\n{count}\n"), ("speed", short):
+    for name, part in (("results", f"{overview}\n\n{count}\n"),):
         before, mark, rest = readme.partition(MARKS[0].format(name))
         _, end, after = rest.partition(MARKS[1])
         if not mark or not end:
