@@ -13,7 +13,6 @@ environment has finished one.
     G_t = Σ γᵏ r_{t+k}, to the end of the episode
     actor: maximise Σ_t log π(a_t|s_t) (G_t − b)        b: the mean of earlier G
 
-
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in all five scripts. Labels such as [PG-1] number the
 equations, as the derivations in docs/ do.

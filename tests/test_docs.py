@@ -154,7 +154,7 @@ def names(code):
 
 
 OTHER_NAMES = {"libegl1", "libosmesa6", "my_task", "py", "kill", "9", "export", "compare"}
-NOT_NAMES = {"mean ± standard deviation (seeds)", "grad", "[N, A]"}  # quoted, but not from the scripts
+NOT_NAMES = {"mean ± standard deviation (seeds)", "grad", "[N, A]"}  # quoted, not from scripts
 
 
 @each_page
@@ -366,7 +366,7 @@ def wait_for_line(page, number):
     """Until the code shows a line."""
     page.wait_for_function(
         """id => {
-            const pane = document.querySelector('.reading pre').getBoundingClientRect()
+            const pane = document.querySelector('.reading details pre').getBoundingClientRect()
             const line = document.querySelector(id).getBoundingClientRect()
             return line.top >= pane.top && line.bottom <= pane.bottom
         }""",
@@ -390,7 +390,7 @@ def wait_for_equation(page, key):
 def test_reading_page(browser, script):
     expected = lines_of_labels(script)
     page, wrong = browser(f"{script}.html", WIDE)
-    assert page.locator(".reading pre").text_content() == source(script)
+    assert page.locator(".reading details pre").text_content() == source(script)
     heading = source(script).partition("# ── 5  the algorithm")[0].count("\n") + 1
     wait_for_line(page, heading)
     equations = page.locator(".equation").all()
@@ -422,7 +422,7 @@ def test_reading_page(browser, script):
         page.keyboard.press("Escape")
         assert lit(page) == []
     page.emulate_media(media="print")
-    pane = "document.querySelector('.reading pre')"
+    pane = "document.querySelector('.reading details pre')"
     assert page.evaluate(f"{pane}.clientHeight >= {pane}.scrollHeight"), "code is not printed"
     assert page.evaluate(f"{pane}.clientWidth >= {pane}.scrollWidth"), "code is not printed"
     assert not wrong
@@ -440,6 +440,43 @@ def test_reading_page_on_a_phone(browser, script):
         assert lit(page) == []
         page.locator(f"#L{numbers[-1]}").tap()
         assert "lit" in equation.get_attribute("class")
+    assert not wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", [WIDE, PHONE], ids=["wide", "phone"])
+def test_the_code_follows_the_text_as_one_scrolls(browser, look):
+    page, wrong = browser("td3.html", look)
+    expected = lines_of_labels("td3")
+    for key in ("6", "12", "15 DPG-4", "4"):
+        page.evaluate(
+            """key => {
+                const equation = document.querySelector(`.equation[data-key="${key}"]`)
+                scrollBy(0, equation.getBoundingClientRect().top - innerHeight / 5)
+            }""",
+            key,
+        )
+        wait_for_line(page, expected[key][0])
+        here = "[...document.querySelectorAll('.line.here')]"
+        assert page.evaluate(f"{here}.map(line => Number(line.id.slice(1)))") == expected[key]
+        assert lit(page) == []
+    assert not wrong
+
+
+@pytest.mark.slow
+@each_script
+def test_labels_stay_in_view_on_a_phone(browser, script):
+    page, wrong = browser(f"{script}.html", PHONE)
+    boxes = page.evaluate(
+        """() => {
+            const pane = document.querySelector('.reading details pre').getBoundingClientRect()
+            const labels = [...document.querySelectorAll('.line[data-key] a')]
+            return labels.map(label => label.getBoundingClientRect()).map(
+                box => [box.left - pane.left, pane.right - box.right])
+        }"""
+    )
+    assert len(boxes) >= sum(len(labels) for labels in labels_in_comments(script))
+    assert all(left >= 0 and right >= 0 for left, right in boxes)
     assert not wrong
 
 
