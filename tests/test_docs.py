@@ -444,17 +444,17 @@ def test_reading_page_on_a_phone(browser, script):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("look", [WIDE, PHONE], ids=["wide", "phone"])
-def test_the_code_follows_the_text_as_one_scrolls(browser, look):
+@pytest.mark.parametrize("look, middle", [(WIDE, 0.5), (PHONE, 0.3)], ids=["wide", "phone"])
+def test_the_code_follows_the_text_as_one_scrolls(browser, look, middle):
     page, wrong = browser("td3.html", look)
     expected = lines_of_labels("td3")
     for key in ("6", "12", "15 DPG-4", "4"):
         page.evaluate(
-            """key => {
+            """([key, middle]) => {
                 const equation = document.querySelector(`.equation[data-key="${key}"]`)
-                scrollBy(0, equation.getBoundingClientRect().top - innerHeight / 5)
+                scrollBy(0, equation.getBoundingClientRect().top - middle * innerHeight + 20)
             }""",
-            key,
+            [key, middle],
         )
         wait_for_line(page, expected[key][0])
         here = "[...document.querySelectorAll('.line.here')]"
