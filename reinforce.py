@@ -5,7 +5,7 @@
 #     "tqdm", "moviepy",
 # ]
 # ///
-"""REINFORCE, Monte-Carlo policy gradient (Williams 1992, https://doi.org/10.1007/BF00992696).
+"""REINFORCE, Monte Carlo policy gradient (Williams 1992, https://doi.org/10.1007/BF00992696).
 
 On-policy: the actor is a Gaussian N(μ(s), σ²). It learns from whole episodes, once every
 environment has finished one.
