@@ -5,14 +5,13 @@
 #     "tqdm", "moviepy",
 # ]
 # ///
-"""REINFORCE, Monte-Carlo policy gradient (Williams 1992, https://doi.org/10.1007/BF00992696).
+"""REINFORCE, Monte Carlo policy gradient (Williams 1992, https://doi.org/10.1007/BF00992696).
 
 On-policy: the actor is a Gaussian N(μ(s), σ²). It learns from whole episodes, once every
 environment has finished one.
 
     G_t = Σ γᵏ r_{t+k}, to the end of the episode
     actor: maximise Σ_t log π(a_t|s_t) (G_t − b)        b: the mean of earlier G
-
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in all five scripts. Labels such as [PG-1] number the
@@ -330,8 +329,8 @@ def scale_action(action, space):
     the one that was drawn.
     """
     unit = action.reshape(-1, *space.shape)
-    scaled = space.low + (unit + 1) / 2 * (space.high - space.low)
-    return scaled.clip(space.low, space.high).astype(space.dtype)
+    scaled = space.low + (unit + 1) / 2 * (space.high - space.low)  # [ACT-1] to the bounds
+    return scaled.clip(space.low, space.high).astype(space.dtype)  # [ACT-1] clipped
 
 
 class Environments:
@@ -587,17 +586,19 @@ class RunningStatistics(nn.Module):
         self.count += len(x)
         weight = len(x) / self.count
         delta = x.mean(dim=0) - self.mean
-        self.mean += weight * delta
-        self.var += weight * (x.var(dim=0, correction=0) - self.var + (1 - weight) * delta**2)
+        self.mean += weight * delta  # [NORM-2] m
+        self.var += weight * (
+            x.var(dim=0, correction=0) - self.var + (1 - weight) * delta**2  # [NORM-3] v
+        )
 
     def normalize(self, x):
-        return ((x - self.mean) / torch.sqrt(self.var + 1e-8)).clamp(-10, 10)
+        return ((x - self.mean) / torch.sqrt(self.var + 1e-8)).clamp(-10, 10)  # [NORM-1]
 
 
 class RewardScaler(nn.Module):
     """Divides rewards by the running standard deviation of the discounted return.
 
-    That return runs forward in time: R ← γ R + r, from 0 at the start of an episode.
+    That return runs forward in time: u ← γ u + r, from 0 at the start of an episode.
     """
 
     def __init__(self, num_envs, gamma):
@@ -611,11 +612,11 @@ class RewardScaler(nn.Module):
         discounted_returns = []
         running = self.discounted_return
         for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
-            discounted_returns.append(self.gamma * running + reward_t)
+            discounted_returns.append(self.gamma * running + reward_t)  # [NORM-4] u
             running = not_done_t * discounted_returns[-1]
         self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
-        return reward / torch.sqrt(self.statistics.var + 1e-8)
+        return reward / torch.sqrt(self.statistics.var + 1e-8)  # [NORM-5]
 
 
 def orthogonal_linear(fan_in, fan_out, gain):
@@ -703,7 +704,7 @@ class Agent(nn.Module):
         batch, metrics = self.make_batch(rollout, reward_scaler)
         self.optimizer.zero_grad()
         metrics |= self.backward(batch)
-        self.optimizer.step()
+        self.optimizer.step()  # [PG-5] θ
         return metrics
 
     @torch.no_grad()
@@ -720,10 +721,10 @@ class Agent(nn.Module):
         reward = reward_scaler(rollout.reward, done)  # unlike obs, this rollout included
         return_ = discounted_return(reward, done, args.gamma)
         # fmt: off
-        baseline = self.return_statistics.mean.clone()
+        baseline = self.return_statistics.mean.clone()                         # [PG-3] b
         advantage = (return_ - baseline) * is_first                            # [PG-3] G_t − b
+        self.return_statistics.update(return_[is_first > 0])                   # [PG-3] the next b
         # fmt: on
-        self.return_statistics.update(return_[is_first > 0])
         batch = Batch(obs, rollout.action, advantage)
         metrics = {"losses/baseline": baseline}
         return Batch(*[column.flatten(0, 1) for column in batch]), metrics

@@ -349,8 +349,8 @@ def scale_action(action, space):
     the one that was drawn.
     """
     unit = action.reshape(-1, *space.shape)
-    scaled = space.low + (unit + 1) / 2 * (space.high - space.low)
-    return scaled.clip(space.low, space.high).astype(space.dtype)
+    scaled = space.low + (unit + 1) / 2 * (space.high - space.low)  # [ACT-1] to the bounds
+    return scaled.clip(space.low, space.high).astype(space.dtype)  # [ACT-1] clipped
 
 
 class Environments:
@@ -677,9 +677,9 @@ class Agent(nn.Module):
     def __init__(self, obs_size, action_size, args):
         super().__init__()
         self.args = args
-        self.actor = Actor(obs_size, action_size, args.hidden_sizes)
-        self.critic1 = Critic(obs_size, action_size, args.hidden_sizes)
-        self.critic2 = Critic(obs_size, action_size, args.hidden_sizes)
+        self.actor = Actor(obs_size, action_size, args.hidden_sizes)  # [2] μ
+        self.critic1 = Critic(obs_size, action_size, args.hidden_sizes)  # [3] Q₁
+        self.critic2 = Critic(obs_size, action_size, args.hidden_sizes)  # [3] Q₂
         self.actor_target = copy.deepcopy(self.actor)  # [2] μ′
         self.critic1_target = copy.deepcopy(self.critic1)  # [3] Q′₁
         self.critic2_target = copy.deepcopy(self.critic2)  # [3] Q′₂
@@ -738,7 +738,7 @@ class Agent(nn.Module):
     def update_actor(self, batch):
         self.actor_optimizer.zero_grad()
         metrics = self.actor_backward(batch)
-        self.actor_optimizer.step()
+        self.actor_optimizer.step()                                         # [DPG-5] step
         return metrics
 
     def actor_backward(self, batch):

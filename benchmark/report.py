@@ -67,7 +67,7 @@ def results_text(cells):
     parts = [tables.overview_table(cells, tables.CONTINUOUS)]
     if any(key[0] in tables.DISCRETE for key in cells):
         parts.append(tables.overview_table(cells, tables.DISCRETE))
-    return "\n\n".join([*parts, tables.count_verdicts(cells)]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def replace_part(path, text, name, part):

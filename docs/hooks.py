@@ -1,4 +1,4 @@
-"""What the site makes of the scripts: equations tied to lines and tests, the code, diffs.
+"""What the site makes of the scripts: equations tied to lines and tests, the code, diffs, defaults.
 
 An equation of a page ends with \\tag{GAE-1}, its line of code with a comment that has [GAE-1].
 """
@@ -25,9 +25,12 @@ SCRIPTS = {  # of each page
     "double_dqn": "discrete/double_dqn.py",
 }
 PAGES = list(SCRIPTS)
+OTHER_PAGES = ["normalisation", "continuous_actions"]  # with equations of several scripts
 EQUATION = re.compile(r"^\$\$\n((?:(?!\$\$).)*?)\n?\\tag\{([^}]+)\}\n\$\$$", re.M | re.S)
 LABEL = re.compile(r"\[((?:[A-Z]+-)?\d+)\]")
 NOT_PROSE = re.compile(r"^```.*?^```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$", re.M | re.S)
+DEFAULT = re.compile(r"`--([a-z-]+)`<!-- default of (\w+) -->")
+FIGURES = "../benchmark/figures/"
 LABEL_IN_PROSE = re.compile(rf"({NOT_PROSE.pattern})|{LABEL.pattern}(?!\()", re.M | re.S)
 
 
@@ -80,7 +83,7 @@ def home(label, page=None):
     pages = [page] if page in PAGES else []
     if label.isdigit():
         pages.append("td3")
-    for name in pages + PAGES:
+    for name in pages + PAGES + OTHER_PAGES:
         if any(label in labels for labels, _ in equations(name)):
             return name
     raise ValueError(f"[{label}]: no page has an equation of this label")
@@ -94,9 +97,15 @@ def equation(labels, tex, page, seen, tested):
             seen.add(label)
             places.append(f'<span id="eq-{label}"></span>')
     ties = ["<b>" + " ".join(f"[{label}]" for label in labels) + "</b>"]
-    for number, found in lines(page):
-        if found == labels:
-            ties.append(f'<a href="#L{number}">line {number}</a>')
+    if page in PAGES:
+        for number, found in lines(page):
+            if found == labels:
+                ties.append(f'<a href="#L{number}">line {number}</a>')
+    else:
+        for name in PAGES:
+            numbers = [number for number, found in lines(name) if found == labels]
+            if numbers:
+                ties.append(f'<a href="{name}.html#L{numbers[0]}">{SCRIPTS[name]}</a>')
     for label in labels:
         if label in tested:
             ties.append(f'<a href="tests.html#{test_name(label)}">{test_name(label)}</a>')
@@ -157,14 +166,25 @@ def carried_equations(page):
             source = home(labels[0])
             tex = next(tex for found, tex in equations(source) if found == labels)
             tag = ", ".join(labels)
-            text.append(f"From [{SCRIPTS[source]}]({source}.md#eq-{labels[0]}):")
+            text.append(f"From [{SCRIPTS.get(source, source)}]({source}.md#eq-{labels[0]}):")
             text.append(f"$$\n{tex}\n\\tag{{{tag}}}\n$$")
     if text:
         text.insert(0, "## Labels from other pages")
     return "\n\n".join(text)
 
 
+def default(option, page):
+    """The text of an option's default in a script: `--tau` of td3 → "0.005"."""
+    for node in ast.walk(ast.parse((ROOT / SCRIPTS[page]).read_text())):
+        if isinstance(node, ast.AnnAssign) and node.target.id == option.replace("-", "_"):
+            value = ast.literal_eval(node.value)
+            return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    raise ValueError(f"{page}: has no option --{option}")
+
+
 def on_files(files, config):
+    for path in sorted((ROOT / "benchmark/figures").glob("*.png")):
+        files.append(File.generated(config, f"figures/{path.name}", abs_src_path=str(path)))
     text = [
         "# The tests of the labels",
         "Made from `tests/` when the site is built. Each label of a derivation names a test that "
@@ -180,6 +200,8 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     name = page.file.src_uri.removesuffix(".md")
     markdown = re.sub(r"<!-- diff (\S+) (\S+) -->", lambda match: diff(*match.groups()), markdown)
+    markdown = DEFAULT.sub(lambda match: f"`--{match[1]} {default(*match.groups())}`", markdown)
+    markdown = markdown.replace(FIGURES, "figures/")
     if not page.parent:
         page.meta["hide"] = ["navigation", "toc"] if name in PAGES else ["navigation"]
     if name in PAGES:

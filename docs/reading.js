@@ -9,9 +9,11 @@ for (const math of document.querySelectorAll(".arithmatex")) {
   }
 }
 
-const pane = document.querySelector(".reading pre");
+const pane = document.querySelector(".reading details pre");
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 let pinned = null; // the key of what was clicked, or of where the keyboard is
+let follows = true; // whether the code follows the text; a click that scrolls the text pauses it
+let here = null; // the key of the equation that is being read
 
 // Lights up what has this key, and nothing else.
 function light(key) {
@@ -32,8 +34,36 @@ function showOther(from) {
     const line = pane.querySelector(".line.lit");
     if (line) scrollPane(line, behavior);
   } else {
+    follows = false;
     document.querySelector(".equation.lit")?.scrollIntoView({block: "center", behavior});
   }
+}
+
+// Shows the lines of the equation that is being read: the last one above the middle of the text.
+function follow() {
+  if (!follows || pinned || document.querySelector(".equation:hover")) return;
+  const visible = matchMedia("(max-width: 76.2344em)").matches ? 0.6 : 1; // the code covers the rest
+  const middle = innerHeight * visible / 2;
+  let read = null;
+  for (const equation of document.querySelectorAll(".equation")) {
+    if (equation.getBoundingClientRect().top < middle) read = equation;
+  }
+  const key = read?.dataset.key ?? null;
+  if (key === here) return;
+  here = key;
+  for (const old of document.querySelectorAll(".here")) old.classList.remove("here");
+  if (key === null) return;
+  for (const tied of document.querySelectorAll(`[data-key="${key}"]`)) tied.classList.add("here");
+  const line = pane.querySelector(".line.here");
+  if (line) scrollPane(line, calm ? "auto" : "smooth");
+}
+
+function readerScrolls(event) {
+  if (event.target.closest?.(".reading details pre")) return;
+  follows = true;
+  if (pinned === null) return;
+  pinned = null;
+  light(null);
 }
 
 function tied(event) {
@@ -44,6 +74,10 @@ if (pane) {
   const lines = [...pane.querySelectorAll(".line")];
   const algorithm = lines.find(line => line.textContent.startsWith("# ── 5"));
   if (algorithm) scrollPane(algorithm, "instant");
+
+  document.addEventListener("scroll", () => requestAnimationFrame(follow), {passive: true});
+  document.addEventListener("wheel", readerScrolls, {passive: true});
+  document.addEventListener("touchmove", readerScrolls, {passive: true});
 
   document.addEventListener("pointerover", event => {
     if (event.pointerType !== "mouse") return;
@@ -72,6 +106,7 @@ if (pane) {
   });
 
   document.addEventListener("keydown", event => {
+    if (/^(Page|Arrow|Home|End| )/.test(event.key)) readerScrolls(event);
     if (event.key !== "Escape") return;
     pinned = null;
     light(null);

@@ -367,6 +367,24 @@ def test_DPG_3_is_the_chain_rule(name):
     actor_gradient(name)
 
 
+@carrying("DPG-5")
+def test_DPG_5_moves_the_actor_up_the_critic_and_nothing_else(name):
+    """Adam's first step is the learning rate times the sign of the gradient."""
+    module = load(name)
+    data = batch(module)
+    still = make_agent(module)
+    gradients = keep_gradients(still)
+    learn(still, data)
+    agent = make_agent(module, learning_rate=0.01)
+    before = {n: p.clone() for n, p in agent.named_parameters()}
+    agent.update_actor(data)
+    for n, parameter in agent.named_parameters():
+        step = 0.0
+        if n in gradients[1]:
+            step = -0.01 * gradients[1][n] / (gradients[1][n].abs() + 1e-8)
+        torch.testing.assert_close(parameter, before[n] + step, rtol=0, atol=1e-9, msg=n)
+
+
 @carrying("13")
 @pytest.mark.parametrize("num_envs", [1, 2, 3])
 def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
@@ -545,7 +563,7 @@ def test_the_first_actions_are_uniform_and_then_the_actors(name, monkeypatch, tm
     ),
     st.integers(0, 2**31),
 )
-def test_actions_are_rescaled_in_each_dimension_and_clipped(intervals, seed):
+def test_ACT_1_actions_are_rescaled_in_each_dimension_and_clipped(intervals, seed):
     """[-1, 1] goes to the bounds, beyond is clipped; what is stored is what the policy chose."""
     low, width = np.array(intervals, np.float32).T
     Bounds.action_space = gym.spaces.Box(low, low + width)

@@ -252,6 +252,43 @@ def test_PG_4_uses_the_first_and_whole_episode_of_each_environment_only(name):
     assert agent.return_statistics.count == 2 + 5 + 3
 
 
+@carrying("PG-4")
+def test_statistics_of_reinforce_learn_from_the_steps_after_the_first_episode_too(name):
+    """What the loss leaves out still changes the normaliser and the reward scale."""
+    module = load(name)
+    found = []
+    for factor in (1, 1000):
+        agent = make_agent(module, num_envs=3)
+        scaler = module.RewardScaler(3, 0.5).double()
+        rollout = batch(module, 5, 3)
+        rollout.terminated[1, 0] = 1
+        rollout.truncated[4] = 1
+        rollout.reward[2:, 0] *= factor
+        rollout.obs[2:, 0] *= factor
+        learn(agent, rollout, scaler=scaler)
+        assert agent.obs_statistics.count == scaler.statistics.count == 5 * 3
+        found.append((agent.obs_statistics.var, scaler.statistics.var))
+    assert (found[1][0] > 100 * found[0][0]).all()
+    assert found[1][1] > 100 * found[0][1]
+
+
+@carrying("PG-5")
+def test_PG_5_is_a_step_of_adam_against_the_gradient(name):
+    """Adam's first step is the rate times the gradient over its size."""
+    module = load(name)
+    values = {"num_envs": 3, "update_epochs": 1, "num_minibatches": 1, "learning_rate": 0.01}
+    rollout = batch(module, 6, 3, terminated=1.0)
+    still = make_agent(module, **values)
+    gradients = keep_gradients(still)
+    learn(still, rollout)
+    agent = make_agent(module, **values)
+    before = {n: p.clone() for n, p in agent.named_parameters()}
+    learn(agent, rollout)
+    for n, parameter in agent.named_parameters():
+        step = -0.01 * gradients[0][n] / (gradients[0][n].abs() + 1e-5)
+        torch.testing.assert_close(parameter, before[n] + step, rtol=0, atol=1e-9, msg=n)
+
+
 # ── generalised advantage estimation ──
 
 
@@ -537,8 +574,8 @@ def test_target_kl_ends_the_passes(name):
     assert counts == [10, 2, 10]
 
 
-@carrying("PPO-1")
-def test_approx_kl_and_clipfrac_by_hand_and_where_ratios_underflow(name):
+@carrying("PPO-4")
+def test_PPO_4_approx_kl_and_clipfrac_by_hand_and_where_ratios_underflow(name):
     """The last action is one that the policy has left: ρ = 0 in floating point, log ρ = −1000."""
     module = load(name)
     agent = make_agent(module)
@@ -583,6 +620,38 @@ def test_actions_are_drawn_from_the_policy_each_environment_with_noise_of_its_ow
     assert abs(correlation) < 0.07  # 5 deviations of independent dimensions
 
 
+@carrying("NORM-1")
+def test_NORM_1_divides_by_the_deviation_and_clips(name):
+    """m = (1, 0), v = (4, 1): 7 is 3 deviations above, -50 is cut."""
+    statistics = load(name).RunningStatistics(2)
+    statistics.mean.copy_(torch.tensor([1.0, 0.0]))
+    statistics.var.copy_(torch.tensor([4.0, 1.0]))
+    normalized_obs = statistics.normalize(torch.tensor([7.0, -50.0]))
+    assert normalized_obs.tolist() == pytest.approx([3.0, -10.0])
+
+
+def statistics_of_chunks(name, chunks):
+    statistics = load(name).RunningStatistics(3).double()
+    for chunk in chunks:
+        statistics.update(torch.as_tensor(chunk))
+    return statistics
+
+
+CHUNKS = np.split(np.random.default_rng(0).normal(5, 2, (60, 3)).cumsum(0), [1, 4, 30])
+
+
+@carrying("NORM-2")
+def test_NORM_2_the_mean_of_chunks_is_the_mean_of_all_rows(name):
+    statistics = statistics_of_chunks(name, CHUNKS)
+    np.testing.assert_allclose(statistics.mean, np.concatenate(CHUNKS).mean(0), rtol=1e-6)
+
+
+@carrying("NORM-3")
+def test_NORM_3_the_variance_of_chunks_is_the_variance_of_all_rows(name):
+    statistics = statistics_of_chunks(name, CHUNKS)
+    np.testing.assert_allclose(statistics.var, np.concatenate(CHUNKS).var(0), rtol=1e-6)
+
+
 @anywhere
 def test_one_set_of_statistics_learns_from_all_observations_once(name):
     """Against NumPy, over three rollouts and several passes."""
@@ -616,8 +685,8 @@ def test_the_statistics_go_with_the_policy(name):
     assert torch.equal(agent.act(obs[0], explore=False), other.act(obs[0], explore=False))
 
 
-@anywhere
-def test_reward_scale_is_the_deviation_of_the_discounted_return(name):
+@carrying("NORM-5")
+def test_NORM_5_reward_scale_is_the_deviation_of_the_discounted_return(name):
     scaler = load(name).RewardScaler(1, 0.5)
     reward = torch.tensor([1.0, 2, 3, 4])[:, None]
     done = torch.tensor([0.0, 1, 0, 0])[:, None]
@@ -631,8 +700,8 @@ def test_reward_scale_is_the_deviation_of_the_discounted_return(name):
     np.testing.assert_allclose(scaled, np.ones(2) / returns.std(), rtol=1e-6)
 
 
-@anywhere
-def test_reward_scale_forgets_at_either_end_of_an_episode(name):
+@carrying("NORM-4")
+def test_NORM_4_reward_scale_forgets_at_either_end_of_an_episode(name):
     module = load(name)
     agent = make_agent(module, num_envs=3, num_minibatches=1, gamma=0.5)
     scaler = module.RewardScaler(3, 0.5).double()

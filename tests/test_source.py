@@ -56,18 +56,19 @@ DIFFERENCES = [
     ("discrete/dqn", "discrete/double_dqn", 21),
 ]
 LABELS = {
-    "reinforce": {"PG": 4},
-    "a2c": {"PG": 1, "GAE": 3, "AC": 4},
-    "ppo_continuous": {"PG": 1, "GAE": 3, "PPO": 3, "AC": 4},
-    "ddpg": {"": 15, "DPG": 4},
-    "td3": {"": 15, "DPG": 4},
+    "reinforce": {"PG": 5, "NORM": 5, "ACT": 1},
+    "a2c": {"PG": 5, "GAE": 3, "AC": 4, "NORM": 5, "ACT": 1},
+    "ppo_continuous": {"PG": 5, "GAE": 3, "PPO": 4, "AC": 4, "NORM": 5, "ACT": 1},
+    "ddpg": {"": 15, "DPG": 5, "ACT": 1},
+    "td3": {"": 15, "DPG": 5, "ACT": 1},
     "discrete/q_learning": {"Q": 3},
     "discrete/dqn": {"Q": 1, "DQN": 4},
     "discrete/double_dqn": {"Q": 1, "DQN": 4, "DDQN": 2},
 }
-ABSENT = {  # steps that a sibling's numbering has and this script leaves out
+ABSENT = {  # labels of a sibling that this script has no line for
     "ddpg": {"6", "8"},
-    "ppo_continuous": {"AC-1"},
+    "a2c": {"PG-2", "PG-3", "PG-4"},
+    "ppo_continuous": {"PG-2", "PG-3", "PG-4", "AC-1"},
 }
 
 
