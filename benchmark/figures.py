@@ -1,4 +1,4 @@
-"""The report's figures: learning curves, one for each task and all in one."""
+"""Learning curves: a figure of each task, of each script, and all in one."""
 
 import matplotlib
 
@@ -92,6 +92,10 @@ def draw(cells, folder):
         old.unlink()
     tasks = sorted({task for _, _, _, task in cells})
     draw_all(cells, tasks, folder / "all.png")
+    for script in {script for script, _, _, _ in cells}:
+        its_cells = {key: runs for key, runs in cells.items() if key[0] == script}
+        its_tasks = sorted({task for _, _, _, task in its_cells})
+        draw_all(its_cells, its_tasks, folder / f"{script}.png")
     for task in tasks:
         figure, axis = plt.subplots(figsize=(6, 4.6), layout="constrained")
         draw_task(axis, cells, task)

@@ -132,7 +132,9 @@ def test_the_numbers_of_the_page_on_back_propagation_are_autograds():
 def test_a_potential_leaves_the_best_policy_as_it_is():
     """docs/symbols.md: values change by −Φ(s), the best action does not; value iteration."""
     random = np.random.default_rng(0)
-    states, actions, gamma = 5, 3, 0.9
+    states = 5
+    actions = 3
+    gamma = 0.9
     chance = random.dirichlet(np.ones(states), (states, actions))  # of each next state
     chance[0] = np.eye(states)[0]  # state 0 is final
     reward = random.normal(size=(states, actions, states))
