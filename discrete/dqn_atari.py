@@ -128,8 +128,6 @@ def check_algorithm_args(args):
         must_be_at_least(1, name, args)
     must_be_at_least(1, "target_network_frequency", args)
     must_be_at_least(0, "learning_rate", args)
-    must_be_at_least(36, "frame_size", args)  # less would leave the convolutions nothing
-    must_be_at_least(1, "frame_stack", args)
     for name in ("gamma", "start_epsilon", "end_epsilon", "exploration_fraction"):
         must_be_fraction(name, args)
     # a step of all environments adds at most two frames of each, its end and a new beginning
@@ -169,10 +167,13 @@ class Episode(NamedTuple):
 def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
+    Its observations are K frames [K, S, S], the newest last; `load_policy` gives a policy of them.
     `options` go to gym.make; a video passes render_mode. A wrapper that scales rewards scales the
     returns of evaluations too. What a wrapper learns, such as the statistics of
     NormalizeObservation, is neither saved nor shared with evaluations.
     """
+    must_be_at_least(36, "frame_size", args)  # of less the convolutions leave nothing
+    must_be_at_least(1, "frame_stack", args)
     if args.env_id.startswith("ALE/"):
         env = make_atari_env(args, **options)
     else:

@@ -1,17 +1,19 @@
 """The scripts for discrete actions: their math against independent oracles, and whole runs."""
 
 import re
+import shutil
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from conftest import assert_same_run, checkpoint, evaluations, load
+from conftest import ROOT, assert_same_run, checkpoint, evaluations, load, run
 from torch import nn
 
 DQNS = ["dqn", "double_dqn"]
 ALL = ["q_learning", *DQNS]
+RUNS = [*ALL, "dqn_atari"]  # its math is in test_dqn_atari.py
 SMALL_DQN = [
     *("--total-timesteps", "900", "--learning-starts", "100", "--batch-size", "16"),
     *("--buffer-size", "500", "--hidden-sizes", "16", "--train-frequency", "1"),
@@ -26,8 +28,14 @@ SMALL = {
     "q_learning": [*SMALL_TABLE, "--env-id", "FrozenLake-v1"],
     "dqn": [*SMALL_DQN, "--env-id", "CartPole-v1"],
     "double_dqn": [*SMALL_DQN, "--env-id", "CartPole-v1"],
+    "dqn_atari": [
+        *("--total-timesteps", "240", "--learning-starts", "60", "--batch-size", "8"),
+        *("--buffer-size", "120", "--frame-size", "36", "--frame-stack", "3"),
+        *("--target-network-frequency", "20", "--eval-frequency", "80", "--eval-episodes", "2"),
+        *("--checkpoint-frequency", "40", "--env-id", "pixel_tasks:Numbered-v0"),
+    ],
 }
-each_script = pytest.mark.parametrize("script", ALL)
+each_script = pytest.mark.parametrize("script", RUNS)
 each_dqn = pytest.mark.parametrize("script", DQNS)
 
 
@@ -138,7 +146,7 @@ def test_Q_1_actions_are_epsilon_greedy(script):
     assert set(agent.act(obs, explore=False).tolist()) == {greedy}
 
 
-@pytest.mark.parametrize("script", ALL)
+@each_script
 def test_epsilon_falls_linearly_and_then_stays(script):
     module = load(script)
     options = {"start_epsilon": 0.9, "end_epsilon": 0.1, "exploration_fraction": 0.5}
@@ -382,8 +390,9 @@ def test_sync_and_async_give_the_same_run_to_the_bit(script, call, tmp_path):
 @each_script
 def test_load_policy_gives_actions_of_the_task(script, call, tmp_path):
     call(script, *SMALL[script], "--run-dir", "run")
-    env = gym.make(SMALL[script][-1])
-    policy = load(script).load_policy(tmp_path / "run")
+    module = load(script)
+    env = module.make_env(module.load_args(tmp_path / "run"))
+    policy = module.load_policy(tmp_path / "run")
     obs, _ = env.reset(seed=0)
     for _ in range(5):
         action = policy(obs)
@@ -391,11 +400,24 @@ def test_load_policy_gives_actions_of_the_task(script, call, tmp_path):
         obs, *_ = env.step(action)
 
 
+# one by default, for the text is nearly the same; all where slow tests run
+@pytest.mark.parametrize(
+    "script", [*[pytest.param(name, marks=pytest.mark.slow) for name in ALL], "dqn_atari"]
+)
+def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
+    shutil.copy(ROOT / "discrete" / f"{script}.py", tmp_path)
+    here = tmp_path / f"{script}.py"
+    run(here, *SMALL[script], "--run-dir", "run", cwd=tmp_path)
+    steps = 2 * checkpoint(tmp_path / "run")["step"]
+    run(here, "--resume", "run", "--total-timesteps", steps, cwd=tmp_path)
+    assert f"policy of step {steps}" in run(here, "--evaluate", "run", cwd=tmp_path).stdout
+    assert {path.name for path in tmp_path.iterdir()} == {here.name, "run"}
+
+
 @each_script
 @pytest.mark.parametrize(
     "options, named",
     [
-        (["--env-id", "Pendulum-v1"], ["--env-id Pendulum-v1", "discrete actions"]),
         (["--start-epsilon", "2"], ["--start-epsilon 2", "from 0 to 1"]),
         (["--num-envs", "0"], ["--num-envs 0", "at least 1"]),
         (["--env-kwargs", '{"no_such": 1}'], ["--env-kwargs", "no_such"]),
@@ -405,6 +427,13 @@ def test_a_bad_line_is_refused_by_name(script, options, named, call, tmp_path):
     said = call(script, *SMALL[script], *options, status=2).err
     for part in named:
         assert part in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ALL)
+def test_continuous_actions_are_refused_by_name(script, call, tmp_path):
+    said = call(script, *SMALL[script], "--env-id", "Pendulum-v1", status=2).err
+    assert "--env-id Pendulum-v1" in said and "discrete actions" in said
     assert not list(tmp_path.iterdir())
 
 

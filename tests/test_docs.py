@@ -19,9 +19,11 @@ from urllib.parse import urldefrag
 
 import double_dqn
 import dqn
+import dqn_atari
 import markdown
 import pytest
 import q_learning
+import torch
 
 import a2c
 import ddpg
@@ -31,7 +33,8 @@ import td3
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTINUOUS = (reinforce, a2c, ppo_continuous, ddpg, td3)
-MODULES = {module.__name__: module for module in (*CONTINUOUS, q_learning, dqn, double_dqn)}
+DISCRETE = (q_learning, dqn, double_dqn, dqn_atari)
+MODULES = {module.__name__: module for module in (*CONTINUOUS, *DISCRETE)}
 SCRIPTS = list(MODULES)
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -209,6 +212,28 @@ def test_figures_are_those_of_the_default_options():
     assert rf"{ppo.num_envs} \cdot {ppo.num_steps} = {rows}" in page
     assert f"{rows // ppo.num_minibatches} rows" in page
     assert f"is small, {ddpg.Args().tau}" in " ".join(text("ddpg").replace(">", "").split())
+
+
+def test_figures_of_the_network_and_the_memory_of_frames():
+    args = dqn_atari.Args()
+    page = text("dqn_atari")
+    pixels = args.frame_size**2
+    network = dqn_atari.QNetwork(args.frame_stack * pixels, 6, args.frame_size)
+    layers = [layer for layer in network.net if hasattr(layer, "weight")]
+    counts = [layer.weight.numel() + layer.bias.numel() for layer in layers]
+    for count in [*counts, sum(counts[:3])]:
+        assert f"{count:,}" in page
+    for side, channels, size in ((20, 32, 12_800), (9, 64, 5_184), (7, 64, 3_136)):
+        assert f"= {side} | {channels} · {side} · {side} = {size:,} |" in page
+        assert channels * side**2 == size
+    stacks = 2 * args.frame_stack * pixels
+    for size in (4 * stacks, stacks, pixels):
+        row = f"| {size:,} | {size * 1e5 / 1e9:.1f} GB | {size * 1e6 / 1e9:.1f} GB |"
+        assert row in page
+    memory = dqn_atari.ReplayBuffer(10, stacks // 2, args.frame_stack, 1, torch.zeros(()))
+    assert memory.frames.nbytes == 10 * pixels and memory.rows.nbytes == 10 * 20
+    assert f"`--buffer-size`, {args.buffer_size:,} by default" in page
+    assert f"{args.total_timesteps // 10**6} million by default" in page
 
 
 def test_the_diff_of_a_ladder_turns_one_script_into_the_other():
