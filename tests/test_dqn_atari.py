@@ -1,6 +1,7 @@
 """dqn_atari.py: its memory of single frames, its network, its frames, and a task that needs two."""
 
 import copy
+import shutil
 import sys
 
 import dqn
@@ -154,27 +155,43 @@ def test_the_smallest_memory_that_is_allowed_has_something_to_draw():
             memory.sample(50)
 
 
+def memory_from(folder, state):
+    memory = make_memory(40, 4, len(state["newest"]))
+    memory.load_state_dict(state)
+    memory.load_files(folder)
+    return memory
+
+
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_a_memory_that_is_read_from_files_is_the_same_at_every_checkpoint(num_envs, tmp_path):
     """Files are written at each checkpoint, some rows that a killed run wrote for a checkpoint that
-    never came are there too, and old files go."""
+    never came are there too, and old files go. The checkpoint before can be read after the files
+    are written, too: a run may be killed between the two.
+    """
     memory = make_memory(40, 4, num_envs)
     oracle = StackedMemory(40, 4, num_envs)
     player = Player(num_envs, 4)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    before = None
+    usable_before = set()
     most = 0
     for step in range(90):
         add_step(memory, oracle, player)
         if step % 7 != 3:
             continue
-        memory.save_files(tmp_path)
+        memory.save_files(folder)
+        most = max(most, len(list(folder.iterdir())))
+        if before is not None:
+            shutil.copytree(folder, tmp_path / str(step))
+            assert set(drawn(memory_from(tmp_path / str(step), before), 900)) == usable_before
         state = memory.state_dict()
-        most = max(most, len(list(tmp_path.iterdir())))
-        (tmp_path / f"replay.{memory.total:012d}-{memory.total + 5:012d}.npz").write_bytes(b"half")
-        memory = make_memory(40, 4, num_envs)
-        memory.load_state_dict(state)
-        memory.load_files(tmp_path)
+        (folder / f"replay.{memory.total:012d}-{memory.total + 5:012d}.npz").write_bytes(b"half")
+        memory = memory_from(folder, state)
         assert set(drawn(memory, 900)) == oracle.usable()
         assert memory.state_dict() == state
+        before = state
+        usable_before = oracle.usable()
     assert 2 <= most <= 8
 
 
