@@ -21,6 +21,7 @@ import double_dqn
 import dqn
 import dqn_atari
 import markdown
+import numpy as np
 import pytest
 import q_learning
 import torch
@@ -212,6 +213,35 @@ def test_figures_are_those_of_the_default_options():
     assert rf"{ppo.num_envs} \cdot {ppo.num_steps} = {rows}" in page
     assert f"{rows // ppo.num_minibatches} rows" in page
     assert f"is small, {ddpg.Args().tau}" in " ".join(text("ddpg").replace(">", "").split())
+
+
+def load_random_walk():
+    spec = importlib.util.spec_from_file_location("random_walk", ROOT / "docs/random_walk.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_errors_on_the_random_walk_are_those_that_its_program_prints(capsys):
+    load_random_walk().main()
+    assert f"```\n{capsys.readouterr().out}```" in text("q_learning")
+
+
+def test_the_updates_on_the_random_walk_by_hand():
+    """The walk 3 4 5 4 5 6, of which TD sees the values change on the way."""
+    module = load_random_walk()
+    moves = np.diag(np.full(4, 0.5), 1) + np.diag(np.full(4, 0.5), -1)
+    solution = np.linalg.solve(np.eye(5) - moves, [0, 0, 0, 0, 0.5])
+    np.testing.assert_allclose(module.TRUE_VALUES, solution)
+    states = [3, 4, 5, 4, 5, 6]
+    values = [0, 0.5, 0.5, 0.5, 0.5, 0.5, 0]
+    module.monte_carlo(values, states, 0.5)
+    assert values == [0, 0.5, 0.5, 0.75, 0.875, 0.875, 0]
+    values = [0, 0.5, 0.5, 0.5, 0.5, 0.5, 0]
+    module.td(values, states, 0.5)
+    assert values == [0, 0.5, 0.5, 0.5, 0.5, 0.75, 0]
+    module.td(values, states, 0.5)
+    assert values == [0, 0.5, 0.5, 0.5, 0.65625, 0.84375, 0]
 
 
 def test_figures_of_the_network_and_the_memory_of_frames():

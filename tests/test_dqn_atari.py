@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from conftest import checkpoint, evaluations
+from conftest import assert_same_run, evaluations
 from pixel_tasks import SIZE, WhichWay
 from torch import nn
 
@@ -451,20 +451,27 @@ def test_a_game_without_its_package_is_refused_by_name(call, monkeypatch, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_run_of_pong_is_resumed_to_the_bit(call, tmp_path):
+def test_a_run_of_pong_that_dies_goes_on_to_the_bit(call, monkeypatch, tmp_path):
     pytest.importorskip("ale_py", reason="pip install -r discrete/requirements-atari.txt")
     options = [
         *("--learning-starts", 100, "--buffer-size", 300, "--eval-episodes", 1),
-        *("--eval-max-steps", 50, "--eval-frequency", 0),
+        *("--eval-max-steps", 50, "--eval-frequency", 200, "--checkpoint-frequency", 150),
+        *("--total-timesteps", 500),
     ]
-    call("dqn_atari", *options, "--total-timesteps", 500, "--run-dir", "whole")
-    call("dqn_atari", *options, "--total-timesteps", 250, "--run-dir", "parts")
-    call("dqn_atari", "--resume", "parts", "--total-timesteps", 500)
-    whole, parts = (checkpoint(tmp_path / name) for name in ("whole", "parts"))
-    for name, value in whole["envs"].items():
-        if name != "global_step":
-            assert value.equal(parts["envs"][name]), name
-    assert whole["memory"] == parts["memory"]
+    call("dqn_atari", *options, "--run-dir", "whole")
+    save = dqn_atari.Run.save
+
+    def save_and_die(self):
+        save(self)
+        if self.step == 300:
+            raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dqn_atari.Run, "save", save_and_die)
+        with pytest.raises(MemoryError):
+            call("dqn_atari", *options, "--run-dir", "died")
+    call("dqn_atari", "--resume", "died")
+    assert_same_run(tmp_path / "whole", tmp_path / "died")
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────
