@@ -222,8 +222,8 @@ def test_DQN_1_the_memory_keeps_the_newest_transitions(script):
         batch = make_batch(module, size=1, seed=i)
         memory.add(batch)
         kept.append(numbers_of(batch, 0))
-    drawn = memory.sample(200)
-    assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
+        drawn = memory.sample(200)
+        assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
 
 
 @each_dqn
@@ -265,6 +265,36 @@ def test_DQN_4_the_target_network_moves_only_when_it_is_copied(script, call, mon
         if count:
             assert weight == copies[count - 1]
     assert len(set(copies)) == 16
+
+
+@each_dqn
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_updates_count_the_steps_of_all_environments(script, num_envs, call, monkeypatch):
+    """One in three steps, from step 100 to 899: those that 3 divides, 102 to 897."""
+    module = load(script)
+    sizes = []
+
+    def count(self, batch):
+        sizes.append(len(batch.reward))
+        return {}
+
+    monkeypatch.setattr(module.Agent, "update", count)
+    call(script, *SMALL[script], "--num-envs", num_envs, "--train-frequency", 3)
+    assert sizes == [16] * 266
+
+
+def test_each_environment_teaches_the_table_at_a_rate_that_falls_to_zero(call, monkeypatch):
+    module = load("q_learning")
+    rates = []
+
+    def remember(self, transition, learning_rate):
+        rates.append(learning_rate)
+        return {}
+
+    monkeypatch.setattr(module.Agent, "update", remember)
+    call("q_learning", *SMALL["q_learning"], "--num-envs", 3, "--learning-rate", 0.5)
+    expected = np.repeat(np.arange(900, 0, -3) / 900 * 0.5, 3)
+    np.testing.assert_allclose(rates, expected)
 
 
 def test_dqn_with_a_linear_layer_on_states_is_the_table():
