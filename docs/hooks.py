@@ -23,6 +23,7 @@ SCRIPTS = {  # of each page
     "q_learning": "discrete/q_learning.py",
     "dqn": "discrete/dqn.py",
     "double_dqn": "discrete/double_dqn.py",
+    "dqn_atari": "discrete/dqn_atari.py",
 }
 PAGES = list(SCRIPTS)
 OTHER_PAGES = ["normalisation", "continuous_actions"]  # with equations of several scripts

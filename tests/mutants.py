@@ -40,6 +40,13 @@ ON_POLICY = REINFORCE + CRITIC
 OFF_POLICY = DDPG + TD3
 ALL = ON_POLICY + OFF_POLICY  # the same text in all
 
+Q_LEARNING = ("discrete/q_learning",)
+DQN = ("discrete/dqn",)
+DOUBLE_DQN = ("discrete/double_dqn",)
+DQN_ATARI = ("discrete/dqn_atari",)
+DQNS = DQN + DOUBLE_DQN
+DISCRETE = Q_LEARNING + DQNS + DQN_ATARI
+
 MATH_ON = ("test_math_on_policy.py",)
 MATH_OFF = ("test_math_off_policy.py",)
 AUDIT = ("test_audit.py",)
@@ -47,6 +54,8 @@ RUNS = ("test_runs.py",)
 RESUME = ("test_resume.py",)
 PEOPLE = ("test_people_tasks.py",)
 COMMAND_LINE = ("test_command_line.py",)
+TABLE_AND_DQN = ("test_discrete.py",)
+FRAMES_AND_RUNS = ("test_dqn_atari.py", "test_discrete.py")
 
 
 class Mutant(NamedTuple):
@@ -1144,6 +1153,233 @@ TRAINING = [
     ),
 ]
 
+# ── discrete actions ─────────────────────────────────────────────────────────────────────────────
+
+DISCRETE_MATH = [
+    *at(
+        DISCRETE,
+        "epsilon_at",
+        TABLE_AND_DQN,
+        ("ε falls on", "min(1, progress)", "progress"),
+    ),
+    *at(
+        DISCRETE,
+        "Agent.act",
+        TABLE_AND_DQN,
+        ("random with probability 1 - ε", "... < self.epsilon", "... >= self.epsilon"),
+        ("one coin for all environments", "torch.rand_like(...)", "torch.rand(1)"),
+        ("evaluations explore", "explore", "True"),
+    ),
+    *at(
+        Q_LEARNING,
+        "Agent.update",
+        TABLE_AND_DQN,
+        (
+            "a time limit is death",
+            "1 - transition.terminated",
+            "1 - torch.maximum(transition.terminated, transition.truncated)",
+        ),
+        ("a final state has a future", "1 - transition.terminated", "1"),
+        ("the mean of what may follow", "self.q_table(...).max()", "self.q_table(...).mean()"),
+    ),
+    *at(
+        Q_LEARNING,
+        "train",
+        TABLE_AND_DQN,
+        (
+            "the learning rate stays",
+            "(1 - envs.global_step / args.total_timesteps) * args.learning_rate",
+            "args.learning_rate",
+        ),
+        ("only the first environment teaches", "range(args.num_envs)", "range(1)"),
+    ),
+    *at(
+        Q_LEARNING,
+        "transition_model",
+        TABLE_AND_DQN,
+        ("a final state has a successor", "not terminated", "True"),
+    ),
+    *at(
+        DQNS,
+        "ReplayBuffer.sample",
+        TABLE_AND_DQN,
+        ("draws rows that were never written", "min(self.total, self.capacity)", "self.capacity"),
+    ),
+    *at(
+        DQNS,
+        "ReplayBuffer.load_files",
+        TABLE_AND_DQN,
+        ("transitions are forgotten", "self.rows[rows] = ...", "pass"),
+    ),
+    *at(
+        DQNS,
+        "Agent.target",
+        TABLE_AND_DQN,
+        (
+            "a time limit is death",
+            "1 - batch.terminated",
+            "1 - torch.maximum(batch.terminated, batch.truncated)",
+        ),
+        ("a final state has a future", "1 - batch.terminated", "1"),
+        (
+            "no fixed target",
+            "self.target_network(batch.next_obs)",
+            "self.q_network(batch.next_obs)",
+        ),
+    ),
+    *at(
+        DOUBLE_DQN,
+        "Agent.target",
+        TABLE_AND_DQN,
+        (
+            "one network chooses and values",
+            "self.q_network(batch.next_obs)",
+            "self.target_network(batch.next_obs)",
+        ),
+    ),
+    *at(
+        DQNS + DQN_ATARI,
+        "Agent.backward",
+        TABLE_AND_DQN,
+        ("the best action learns", "q = ...", "q = values.max(dim=-1).values"),
+        ("Huber's loss", "F.mse_loss(q, target)", "F.smooth_l1_loss(q, target)"),
+    ),
+    *at(
+        DQNS + DQN_ATARI,
+        "Agent.update_target_network",
+        TABLE_AND_DQN,
+        ("it never moves", "self.target_network.load_state_dict(...)", "None"),
+    ),
+    *at(
+        DQNS,
+        "train",
+        TABLE_AND_DQN,
+        ("a copy after each step", "step % args.target_network_frequency == 0", "True"),
+        ("learns from an empty memory", "first_step >= args.learning_starts", "True"),
+        (
+            "one update for all environments",
+            "range(first_step, envs.global_step)",
+            "range(first_step, first_step + 1)",
+        ),
+    ),
+]
+FRAMES = [
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.add",
+        FRAMES_AND_RUNS,
+        ("frames of the episode before leak into a stack", "self.newest[i] = None", "pass"),
+        ("the same, after a time limit", "terminated or truncated", "terminated"),
+        (
+            "an episode begins with its second frame",
+            "self.add_row(i, obs, 0, 0, 0, 0)",
+            "self.add_row(i, next_obs, 0, 0, 0, 0)",
+        ),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.add_row",
+        FRAMES_AND_RUNS,
+        ("the oldest frame of a stack", "obs[-self.frame_size :]", "obs[: self.frame_size]"),
+        ("the frame before is another environment's", "self.total - self.newest[env]", "1"),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.oldest",
+        FRAMES_AND_RUNS,
+        (
+            "the row at the write position counts as old",
+            "self.total - self.capacity",
+            "self.total - self.capacity - 1",
+        ),
+        (
+            "the oldest row is never used",
+            "self.total - self.capacity",
+            "self.total - self.capacity + 1",
+        ),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.unusable",
+        FRAMES_AND_RUNS,
+        ("a first frame is a transition", "is_first = ...", "is_first = numbers < 0"),
+        (
+            "reads over the write position",
+            "self.way_back(numbers)[:, 0]",
+            "numbers",
+        ),
+        (
+            "looks at the frames of s′ only",
+            "self.way_back(numbers)[:, 0]",
+            "self.way_back(numbers)[:, 1]",
+        ),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.way_back",
+        FRAMES_AND_RUNS,
+        ("the newest frame first", "way.reverse()", "pass"),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.sample",
+        FRAMES_AND_RUNS,
+        ("s′ is s", "frames[:, 1:]", "frames[:, :-1]"),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.save_files",
+        FRAMES_AND_RUNS,
+        (
+            "deletes what the checkpoint before needs",
+            "self.saved - self.capacity",
+            "self.total - self.capacity",
+        ),
+        (
+            "the first new row is not written",
+            "max(self.saved, self.total - self.capacity)",
+            "max(self.saved + 1, self.total - self.capacity)",
+        ),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.load_files",
+        FRAMES_AND_RUNS,
+        ("frames are forgotten", "self.frames[rows] = ...", "pass"),
+        ("rows after the checkpoint come back", "start >= self.total", "False"),
+    ),
+    *at(
+        DQN_ATARI,
+        "ReplayBuffer.load_state_dict",
+        FRAMES_AND_RUNS,
+        ("a resumed run begins new episodes", "self.newest = ...", "pass"),
+    ),
+    *at(
+        DQN_ATARI,
+        "QNetwork.forward",
+        FRAMES_AND_RUNS,
+        ("bytes are not scaled", "... / 255", "..."),
+    ),
+    *at(
+        DQN_ATARI,
+        "Agent.target",
+        FRAMES_AND_RUNS,
+        ("rewards are not clipped", "batch.reward.sign()", "batch.reward"),
+        (
+            "a time limit is death",
+            "1 - batch.terminated",
+            "1 - torch.maximum(batch.terminated, batch.truncated)",
+        ),
+    ),
+    *at(
+        DQN_ATARI,
+        "GreyFrames.observation",
+        FRAMES_AND_RUNS,
+        ("greys are cut off, not rounded", "frame.round()", "frame"),
+        ("all colours are as bright", "image @ ...", "image.mean(dim=-1)"),
+    ),
+]
+
 # ── the run, as far as it decides numbers ────────────────────────────────────────────────────────
 
 RUN = [
@@ -1243,6 +1479,8 @@ MUTANTS = [
     *ON_POLICY_AGENTS,
     *OFF_POLICY_AGENTS,
     *TRAINING,
+    *DISCRETE_MATH,
+    *FRAMES,
     *RUN,
 ]
 
@@ -1390,7 +1628,8 @@ def mutated(text, mutant):
 def copy_repository(folder):
     for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml"]:
         shutil.copy(path, folder)
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tests", "discrete"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def run_tests(folder, arguments):
@@ -1417,7 +1656,12 @@ def run_tests(folder, arguments):
 
 
 def tested(scripts):
-    """Of text that all share one of each kind is enough, as in the tests themselves."""
+    """What the names of tests of these scripts have in them.
+
+    Of text that all share one of each kind is enough, as in the tests themselves.
+    """
+    if set(scripts) <= set(DISCRETE):
+        return ("test_discrete", "test_dqn_atari")  # all in these files
     return ("a2c", "td3") if scripts == ALL else scripts
 
 
@@ -1452,7 +1696,7 @@ def trials(mutants):
 
     Raises NotFound, with a line for each, where mistakes have no place in the scripts.
     """
-    texts = {script: (ROOT / f"{script}.py").read_text() for script in ALL}
+    texts = {script: (ROOT / f"{script}.py").read_text() for script in ALL + DISCRETE}
     found = []
     errors = []
     for mutant in mutants:

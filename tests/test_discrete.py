@@ -1,17 +1,19 @@
 """The scripts for discrete actions: their math against independent oracles, and whole runs."""
 
 import re
+import shutil
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from conftest import assert_same_run, checkpoint, evaluations, load
+from conftest import ROOT, assert_same_run, checkpoint, evaluations, load, run
 from torch import nn
 
 DQNS = ["dqn", "double_dqn"]
 ALL = ["q_learning", *DQNS]
+RUNS = [*ALL, "dqn_atari"]  # its math is in test_dqn_atari.py
 SMALL_DQN = [
     *("--total-timesteps", "900", "--learning-starts", "100", "--batch-size", "16"),
     *("--buffer-size", "500", "--hidden-sizes", "16", "--train-frequency", "1"),
@@ -26,8 +28,14 @@ SMALL = {
     "q_learning": [*SMALL_TABLE, "--env-id", "FrozenLake-v1"],
     "dqn": [*SMALL_DQN, "--env-id", "CartPole-v1"],
     "double_dqn": [*SMALL_DQN, "--env-id", "CartPole-v1"],
+    "dqn_atari": [
+        *("--total-timesteps", "240", "--learning-starts", "60", "--batch-size", "8"),
+        *("--buffer-size", "120", "--frame-size", "36", "--frame-stack", "3"),
+        *("--target-network-frequency", "20", "--eval-frequency", "80", "--eval-episodes", "2"),
+        *("--checkpoint-frequency", "40", "--env-id", "pixel_tasks:Numbered-v0"),
+    ],
 }
-each_script = pytest.mark.parametrize("script", ALL)
+each_script = pytest.mark.parametrize("script", RUNS)
 each_dqn = pytest.mark.parametrize("script", DQNS)
 
 
@@ -138,7 +146,7 @@ def test_Q_1_actions_are_epsilon_greedy(script):
     assert set(agent.act(obs, explore=False).tolist()) == {greedy}
 
 
-@pytest.mark.parametrize("script", ALL)
+@each_script
 def test_epsilon_falls_linearly_and_then_stays(script):
     module = load(script)
     options = {"start_epsilon": 0.9, "end_epsilon": 0.1, "exploration_fraction": 0.5}
@@ -214,8 +222,8 @@ def test_DQN_1_the_memory_keeps_the_newest_transitions(script):
         batch = make_batch(module, size=1, seed=i)
         memory.add(batch)
         kept.append(numbers_of(batch, 0))
-    drawn = memory.sample(200)
-    assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
+        drawn = memory.sample(200)
+        assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
 
 
 @each_dqn
@@ -257,6 +265,36 @@ def test_DQN_4_the_target_network_moves_only_when_it_is_copied(script, call, mon
         if count:
             assert weight == copies[count - 1]
     assert len(set(copies)) == 16
+
+
+@each_dqn
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_updates_count_the_steps_of_all_environments(script, num_envs, call, monkeypatch):
+    """One in three steps, from step 100 to 899: those that 3 divides, 102 to 897."""
+    module = load(script)
+    sizes = []
+
+    def count(self, batch):
+        sizes.append(len(batch.reward))
+        return {}
+
+    monkeypatch.setattr(module.Agent, "update", count)
+    call(script, *SMALL[script], "--num-envs", num_envs, "--train-frequency", 3)
+    assert sizes == [16] * 266
+
+
+def test_each_environment_teaches_the_table_at_a_rate_that_falls_to_zero(call, monkeypatch):
+    module = load("q_learning")
+    rates = []
+
+    def remember(self, transition, learning_rate):
+        rates.append(learning_rate)
+        return {}
+
+    monkeypatch.setattr(module.Agent, "update", remember)
+    call("q_learning", *SMALL["q_learning"], "--num-envs", 3, "--learning-rate", 0.5)
+    expected = np.repeat(np.arange(900, 0, -3) / 900 * 0.5, 3)
+    np.testing.assert_allclose(rates, expected)
 
 
 def test_dqn_with_a_linear_layer_on_states_is_the_table():
@@ -382,8 +420,9 @@ def test_sync_and_async_give_the_same_run_to_the_bit(script, call, tmp_path):
 @each_script
 def test_load_policy_gives_actions_of_the_task(script, call, tmp_path):
     call(script, *SMALL[script], "--run-dir", "run")
-    env = gym.make(SMALL[script][-1])
-    policy = load(script).load_policy(tmp_path / "run")
+    module = load(script)
+    env = module.make_env(module.load_args(tmp_path / "run"))
+    policy = module.load_policy(tmp_path / "run")
     obs, _ = env.reset(seed=0)
     for _ in range(5):
         action = policy(obs)
@@ -391,11 +430,24 @@ def test_load_policy_gives_actions_of_the_task(script, call, tmp_path):
         obs, *_ = env.step(action)
 
 
+# one by default, for the text is nearly the same; all where slow tests run
+@pytest.mark.parametrize(
+    "script", [*[pytest.param(name, marks=pytest.mark.slow) for name in ALL], "dqn_atari"]
+)
+def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
+    shutil.copy(ROOT / "discrete" / f"{script}.py", tmp_path)
+    here = tmp_path / f"{script}.py"
+    run(here, *SMALL[script], "--run-dir", "run", cwd=tmp_path)
+    steps = 2 * checkpoint(tmp_path / "run")["step"]
+    run(here, "--resume", "run", "--total-timesteps", steps, cwd=tmp_path)
+    assert f"policy of step {steps}" in run(here, "--evaluate", "run", cwd=tmp_path).stdout
+    assert {path.name for path in tmp_path.iterdir()} == {here.name, "run"}
+
+
 @each_script
 @pytest.mark.parametrize(
     "options, named",
     [
-        (["--env-id", "Pendulum-v1"], ["--env-id Pendulum-v1", "discrete actions"]),
         (["--start-epsilon", "2"], ["--start-epsilon 2", "from 0 to 1"]),
         (["--num-envs", "0"], ["--num-envs 0", "at least 1"]),
         (["--env-kwargs", '{"no_such": 1}'], ["--env-kwargs", "no_such"]),
@@ -405,6 +457,13 @@ def test_a_bad_line_is_refused_by_name(script, options, named, call, tmp_path):
     said = call(script, *SMALL[script], *options, status=2).err
     for part in named:
         assert part in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ALL)
+def test_continuous_actions_are_refused_by_name(script, call, tmp_path):
+    said = call(script, *SMALL[script], "--env-id", "Pendulum-v1", status=2).err
+    assert "--env-id Pendulum-v1" in said and "discrete actions" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -18,9 +18,12 @@ from urllib.parse import urldefrag
 
 import double_dqn
 import dqn
+import dqn_atari
 import markdown
+import numpy as np
 import pytest
 import q_learning
+import torch
 
 import a2c
 import ddpg
@@ -30,7 +33,8 @@ import td3
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTINUOUS = (reinforce, a2c, ppo_continuous, ddpg, td3)
-MODULES = {module.__name__: module for module in (*CONTINUOUS, q_learning, dqn, double_dqn)}
+DISCRETE = (q_learning, dqn, double_dqn, dqn_atari)
+MODULES = {module.__name__: module for module in (*CONTINUOUS, *DISCRETE)}
 SCRIPTS = list(MODULES)
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -211,6 +215,57 @@ def test_defaults_that_a_page_shows_are_those_of_the_scripts():
         if isinstance(value, tuple):
             value = " ".join(map(str, value))
         assert hooks.default(option, script) == str(value), (script, option)
+
+
+def load_random_walk():
+    spec = importlib.util.spec_from_file_location("random_walk", ROOT / "docs/random_walk.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_errors_on_the_random_walk_are_those_that_its_program_prints(capsys):
+    load_random_walk().main()
+    assert f"```\n{capsys.readouterr().out}```" in text("q_learning")
+
+
+def test_the_updates_on_the_random_walk_by_hand():
+    """The walk 3 4 5 4 5 6, of which TD sees the values change on the way."""
+    module = load_random_walk()
+    moves = np.diag(np.full(4, 0.5), 1) + np.diag(np.full(4, 0.5), -1)
+    solution = np.linalg.solve(np.eye(5) - moves, [0, 0, 0, 0, 0.5])
+    np.testing.assert_allclose(module.TRUE_VALUES, solution)
+    states = [3, 4, 5, 4, 5, 6]
+    values = [0, 0.5, 0.5, 0.5, 0.5, 0.5, 0]
+    module.monte_carlo(values, states, 0.5)
+    assert values == [0, 0.5, 0.5, 0.75, 0.875, 0.875, 0]
+    values = [0, 0.5, 0.5, 0.5, 0.5, 0.5, 0]
+    module.td(values, states, 0.5)
+    assert values == [0, 0.5, 0.5, 0.5, 0.5, 0.75, 0]
+    module.td(values, states, 0.5)
+    assert values == [0, 0.5, 0.5, 0.5, 0.65625, 0.84375, 0]
+
+
+def test_figures_of_the_network_and_the_memory_of_frames():
+    args = dqn_atari.Args()
+    page = text("dqn_atari")
+    pixels = args.frame_size**2
+    network = dqn_atari.QNetwork(args.frame_stack * pixels, 6, args.frame_size)
+    layers = [layer for layer in network.net if hasattr(layer, "weight")]
+    counts = [layer.weight.numel() + layer.bias.numel() for layer in layers]
+    for count in [*counts, sum(counts[:3])]:
+        assert f"{count:,}" in page
+    for side, channels, size in ((20, 32, 12_800), (9, 64, 5_184), (7, 64, 3_136)):
+        assert f"= {side} | {channels} · {side} · {side} = {size:,} |" in page
+        assert channels * side**2 == size
+    stacks = 2 * args.frame_stack * pixels
+    for size in (4 * stacks, stacks, pixels):
+        row = f"| {size:,} | {size * 1e5 / 1e9:.1f} GB | {size * 1e6 / 1e9:.1f} GB |"
+        assert row in page
+    memory = dqn_atari.ReplayBuffer(10, stacks // 2, args.frame_stack, 1, torch.zeros(()))
+    assert memory.frames.nbytes == 10 * pixels and memory.rows.nbytes == 10 * 20
+    assert f"`--buffer-size`, {args.buffer_size:,} by default" in page
+    assert f"{args.total_timesteps // 10**6} million by default" in page
 
 
 def test_the_diff_of_a_ladder_turns_one_script_into_the_other():

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ["reinforce", "a2c", "ppo_continuous", "ddpg", "td3"]
 DISCRETE = ["discrete/q_learning", "discrete/dqn", "discrete/double_dqn"]
-PLAIN_FILES = [*SCRIPTS, *DISCRETE, "native_mujoco"]
+PLAIN_FILES = [*SCRIPTS, *DISCRETE, "discrete/dqn_atari", "native_mujoco"]
 
 SECTIONS = [
     "1  options",
@@ -47,6 +47,10 @@ DISCRETE_PLUMBING = {
     "check_spaces",
     "check_video",
 }
+# the definitions of dqn.py that have another text in dqn_atari.py, and those it has besides
+OWN_OF_ATARI = {"RunArgs", "AlgorithmArgs", "Args", "check_algorithm_args", "train"}
+OWN_OF_ATARI |= {"make_env", "ReplayBuffer", "QNetwork", "Agent"}
+ONLY_IN_ATARI = {"make_atari_env", "NoOpStart", "GreyFrames"}
 NOT_IN_DISCRETE = {"why_not_native", "print_mujoco_warning", "scale_action"}
 # pairs of siblings, and how many lines may differ, formatted: one idea, and nothing else
 DIFFERENCES = [
@@ -54,6 +58,7 @@ DIFFERENCES = [
     ("a2c", "ppo_continuous", 69),
     ("reinforce", "a2c", 133),
     ("discrete/dqn", "discrete/double_dqn", 21),
+    ("discrete/dqn", "discrete/dqn_atari", 285),  # its memory is most of it
 ]
 LABELS = {
     "reinforce": {"PG": 5, "NORM": 5, "ACT": 1},
@@ -64,6 +69,7 @@ LABELS = {
     "discrete/q_learning": {"Q": 3},
     "discrete/dqn": {"Q": 1, "DQN": 4},
     "discrete/double_dqn": {"Q": 1, "DQN": 4, "DDQN": 2},
+    "discrete/dqn_atari": {"Q": 1, "DQN": 4},
 }
 ABSENT = {  # labels of a sibling that this script has no line for
     "ddpg": {"6", "8"},
@@ -160,6 +166,16 @@ def test_the_plumbing_of_discrete_scripts_differs_in_what_is_listed_only(script)
     assert changed <= DISCRETE_PLUMBING
     for number in (2, 7):
         assert section(script, number) == section("discrete/dqn", number)
+
+
+def test_dqn_atari_is_dqn_but_for_what_is_listed():
+    ours = definitions("discrete/dqn")
+    theirs = definitions("discrete/dqn_atari")
+    assert theirs.keys() - ours.keys() == ONLY_IN_ATARI
+    assert ours.keys() - theirs.keys() == {"mlp"}
+    shared = ours.keys() & theirs.keys()
+    assert {name for name in shared if ours[name] != theirs[name]} == OWN_OF_ATARI
+    assert section("discrete/dqn_atari", 7) == section("discrete/dqn", 7)
 
 
 @pytest.mark.parametrize("left, right, most", DIFFERENCES)

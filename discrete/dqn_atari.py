@@ -1,0 +1,1624 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "torch>=2.13", "gymnasium[classic-control,toy-text]>=1.4", "numpy>=2", "tyro", "tensorboard",
+#     "tqdm", "moviepy",
+# ]
+# ///
+"""DQN for Atari and other tasks of images (Mnih et al. 2015, https://doi.org/10.1038/nature14236).
+
+Off-policy: a network learns Q(s, a) for each of A actions from transitions sampled from a replay
+buffer; the policy takes the action of the largest value, and a random one with probability ε.
+
+    y = r + γ (1 − terminated) max Q′(s′, ·)        minimise (Q(s, a) − y)²
+
+Q′ is the target network, a copy of Q that is renewed every C steps. To dqn.py this adds eyes: s is
+the last K frames, small and grey; the network begins with convolutions; the replay buffer keeps
+each frame once, as bytes. For Atari's games: pip install ale-py.
+
+The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
+line) are nearly the same text in every script of this repository. Labels such as [DQN-2] number the
+equations, as the derivations in docs/ do.
+"""
+
+import contextlib
+import copy
+import csv
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+import math
+import os
+import pickle
+import platform
+import random
+import re
+import shlex
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+import time
+import traceback
+import zipfile
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+# ── 1  options ───────────────────────────────────────────────────────────────────────────────────
+
+Json = Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")]
+
+
+@dataclass
+class RunArgs:
+    """Options of every script."""
+
+    env_id: str = "ALE/Pong-v5"  # Gymnasium task; my_module:MyTask-v0 for one of your own
+    env_kwargs: Json = field(default_factory=dict)  # options of the task: '{"difficulty": 1}'
+    max_episode_steps: int | None = None  # time limit in steps; None: the task's own
+    seed: int = 1  # seed of the networks, the environments and all noise
+    total_timesteps: int = 1_000_000  # environment steps, summed over all environments
+    vectorization: Literal["sync", "async"] = "sync"  # async: a process per environment
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    num_threads: int = 1  # CPU threads; more can help where nothing else is running
+    # of float32, see torch.set_float32_matmul_precision
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    compile: bool = False  # compile the updates with torch.compile
+    # environment steps between evaluations; 0: evaluate at the start and the end only
+    eval_frequency: int = 50_000
+    # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time
+    eval_episodes: int = 10
+    eval_max_steps: int = 30_000  # steps after which an evaluation cuts an episode short
+    # environment steps between checkpoints; 0: save at the start and the end only
+    checkpoint_frequency: int = 50_000
+    run_dir: Path | None = None  # folder of the new run; None: a new folder in runs/
+    resume: Path | None = None  # folder of a run to continue exactly where it was saved
+    evaluate: Path | None = None  # folder of a run whose policy to evaluate, without training
+    # with --evaluate: the policy of the best evaluation, not the last one; --seed gives other
+    # episodes than those that chose it
+    best: bool = False
+    init_from: Path | None = None  # folder of a run whose weights this new run starts from
+    capture_video: bool = False  # record the first episode of each evaluation
+    track: bool = False  # log to Weights & Biases too
+    wandb_project_name: str = "discrete-control"  # project in Weights & Biases
+
+
+@dataclass
+class AlgorithmArgs:
+    """Options of this algorithm."""
+
+    num_envs: int = 1  # N, environments that step together
+    frame_size: int = 84  # height and width of a frame in pixels
+    frame_stack: int = 4  # K, frames that the network sees at once
+    buffer_size: int = 100_000  # capacity of the replay buffer in frames
+    start_epsilon: float = 1.0  # ε, probability of a random action, at the start
+    end_epsilon: float = 0.01  # ε at the end
+    exploration_fraction: float = 0.1  # part of the run over which ε falls linearly
+    learning_starts: int = 10_000  # environment steps before learning
+    train_frequency: int = 4  # environment steps per update
+    batch_size: int = 32  # B, transitions per update
+    clip_rewards: bool = True  # learn from the sign of a reward; what is reported is the true one
+    gamma: float = 0.99  # γ, discount factor
+    learning_rate: float = 1e-4  # learning rate of Adam
+    target_network_frequency: int = 1_000  # C, environment steps between copies of the network
+
+
+@dataclass
+class Args(AlgorithmArgs, RunArgs):
+    """All options: `dqn_atari.train(dqn_atari.Args(seed=2))`."""
+
+
+def check_algorithm_args(args):
+    for name in ("num_envs", "buffer_size", "batch_size", "train_frequency"):
+        must_be_at_least(1, name, args)
+    must_be_at_least(1, "target_network_frequency", args)
+    must_be_at_least(0, "learning_rate", args)
+    for name in ("gamma", "start_epsilon", "end_epsilon", "exploration_fraction"):
+        must_be_fraction(name, args)
+    # a step of all environments adds at most two frames of each, its end and a new beginning
+    must_be_at_least(2 * args.num_envs * (args.frame_stack + 1), "buffer_size", args)
+    first_steps = math.ceil(args.learning_starts / args.num_envs) * args.num_envs
+    if first_steps + args.num_envs > args.total_timesteps:
+        raise UsageError(
+            f"--learning-starts {args.learning_starts}: must be at least one step of all "
+            f"environments before --total-timesteps {args.total_timesteps}, or nothing is learned"
+        )
+
+
+# ── 2  environments: the same text in all scripts ────────────────────────────────────────────────
+
+
+class Transition(NamedTuple):
+    """One step of N environments; a batch [B] or a rollout [T, N] of them has the same fields."""
+
+    obs: torch.Tensor  # s [N, O]
+    action: torch.Tensor  # a [N], from 0 to A − 1
+    reward: torch.Tensor  # r [N]
+    next_obs: torch.Tensor  # s′ [N, O], never the observation of a reset
+    terminated: torch.Tensor  # [N], 1 where s′ is final: nothing follows, its value is 0
+    truncated: torch.Tensor  # [N], 1 where a time limit ends the episode: s′ still has a value
+
+
+class Episode(NamedTuple):
+    """An episode of one environment, when it ends."""
+
+    env: int  # which of the N environments
+    global_step: int  # environment steps that the run had made by then
+    total_reward: float
+    length: int
+    success: float | None  # info["is_success"] at the end, None if not reported
+
+
+def make_env(args, **options):
+    """One environment, for training, evaluation and video. Change or wrap it here.
+
+    Its observations are K frames [K, S, S], the newest last; `load_policy` gives a policy of them.
+    `options` go to gym.make; a video passes render_mode. A wrapper that scales rewards scales the
+    returns of evaluations too. What a wrapper learns, such as the statistics of
+    NormalizeObservation, is neither saved nor shared with evaluations.
+    """
+    must_be_at_least(36, "frame_size", args)  # of less the convolutions leave nothing
+    must_be_at_least(1, "frame_stack", args)
+    if args.env_id.startswith("ALE/"):
+        env = make_atari_env(args, **options)
+    else:
+        env = gym.make(
+            args.env_id,
+            max_episode_steps=args.max_episode_steps,
+            **args.env_kwargs,
+            **options,
+        )
+    env = GreyFrames(env, args.frame_size)
+    return gym.wrappers.FrameStackObservation(env, args.frame_stack)
+
+
+def make_atari_env(args, **options):
+    """A game of the Arcade Learning Environment, whose action lasts for four of its frames.
+
+    Sticky actions, the default of its -v5 tasks, stay on: each frame repeats the action of the
+    frame before with probability 0.25, so that no fixed sequence of actions wins.
+    """
+    try:
+        import ale_py
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"--env-id {args.env_id}: needs ale-py; install it with: pip install ale-py"
+        ) from None
+    if {"frameskip", "obs_type"} & args.env_kwargs.keys():
+        raise UsageError("--env-kwargs: frameskip and obs_type of Atari are set in make_atari_env")
+    gym.register_envs(ale_py)
+    env = gym.make(
+        args.env_id,
+        frameskip=1,
+        obs_type="grayscale",
+        **args.env_kwargs,
+        **options,
+    )
+    env = NoOpStart(env)
+    # the larger of the last two frames: some games draw an object in every second frame only
+    env = gym.wrappers.MaxAndSkipObservation(env, skip=4)
+    half_an_hour = 30 * 60 * 60 // 4  # in steps of four frames; the limit of the published results
+    return gym.wrappers.TimeLimit(env, args.max_episode_steps or half_an_hour)
+
+
+class NoOpStart(gym.Wrapper):
+    """Waits for 1 to 30 frames at the start of an episode, so that episodes differ."""
+
+    def reset(self, *, seed=None, options=None):
+        obs, info = self.env.reset(seed=seed, options=options)
+        for _ in range(self.np_random.integers(1, 31)):
+            obs, _, _, _, info = self.env.step(0)
+        return obs, info
+
+
+class GreyFrames(gym.ObservationWrapper):
+    """Images of any size, grey or in colours → grey frames of bytes [size, size]."""
+
+    def __init__(self, env, size):
+        super().__init__(env)
+        space = env.observation_space
+        is_image = isinstance(space, gym.spaces.Box) and len(space.shape) in (2, 3)
+        if not is_image or space.dtype != np.uint8:
+            raise UsageError(
+                f"--env-id {env.spec.id}: this script needs images, uint8 of shape (height, "
+                f"width) or (height, width, colours), not {space}; for other tasks take dqn.py"
+            )
+        self.observation_space = gym.spaces.Box(0, 255, (size, size), np.uint8)
+        self.size = size
+
+    def observation(self, obs):
+        image = torch.as_tensor(np.asarray(obs), dtype=torch.float32)
+        if image.dim() == 3 and image.shape[-1] == 3:
+            image = image @ torch.tensor([0.299, 0.587, 0.114])  # how bright red, green, blue look
+        elif image.dim() == 3:
+            image = image.mean(dim=-1)
+        sizes = (self.size, self.size)
+        frame = F.interpolate(image[None, None], sizes, mode="area")[0, 0]  # means of areas
+        return frame.round().byte().numpy()
+
+
+def make_vector_env(args, num_envs, video_folder=None):
+    """`num_envs` environments that step together, and the name of the backend.
+
+    sync and async give the same numbers, except for tasks that use Python's or NumPy's global
+    generator, which sync environments share.
+    """
+    if args.vectorization == "async" and video_folder is None:
+        env_fn = functools.partial(make_worker_task, args, os.getpid())
+        envs = gym.vector.AsyncVectorEnv([env_fn] * num_envs, autoreset_mode="Disabled")
+        return envs, "async"
+
+    env_fns = [functools.partial(make_task, args)] * num_envs
+    if video_folder is not None:
+        env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
+    return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="Disabled"), "sync"
+
+
+class Task(gym.Wrapper):
+    """Any task, with observations as a flat float32 vector and with plain Python numbers.
+
+    A reset seeds `random` and np.random too, for tasks that draw from them. A mistake in
+    what a task returns raises an error that names it. Of `info` only is_success is kept.
+    """
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.task_space = env.observation_space
+        size = gym.spaces.flatdim(self.task_space)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        random.seed(seed)
+        np.random.seed(seed)
+        result = self.env.reset(seed=seed)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"the task's reset() must return (observation, info), not {result!r}")
+        return self.flat(result[0]), {}
+
+    def step(self, action):
+        expected = "(observation, reward, terminated, truncated, info)"
+        try:
+            result = self.env.step(action)
+        except ValueError as error:
+            if "unpack (expected 5" in str(error):  # raised inside a Gymnasium wrapper
+                raise TypeError(f"the task's step() must return {expected}") from error
+            raise
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise TypeError(f"the task's step() must return {expected}, not {result!r}")
+        obs, reward, terminated, truncated, info = result
+        if not isinstance(info, dict):
+            raise TypeError(f"the task's info must be a dict, not {info!r}")
+        reward = to_number("reward", reward)
+        terminated = bool(to_number("terminated", terminated))
+        truncated = bool(to_number("truncated", truncated))
+        kept = {}
+        if "is_success" in info:
+            kept["is_success"] = to_number('info["is_success"]', info["is_success"])
+        return self.flat(obs), reward, terminated, truncated, kept
+
+    def flat(self, obs):
+        """An observation of the task → float32 [O]."""
+        try:
+            if not isinstance(self.task_space, gym.spaces.Box):  # a Dict or Tuple of Boxes
+                return gym.spaces.flatten(self.task_space, obs).astype(np.float32)
+            array = np.asarray(obs, dtype=np.float32)
+            if array.shape != self.task_space.shape:
+                raise ValueError(f"its shape is {array.shape}")
+        except (TypeError, ValueError, KeyError) as error:
+            raise TypeError(
+                f"the task's observation must match its observation_space {self.task_space}, "
+                f"not {obs!r} ({error})"
+            ) from None
+        return array.reshape(-1)
+
+
+def to_number(name, value):
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise TypeError(f"the task's {name} must be a number, not {value!r}")
+    return float(array.item())
+
+
+class WorkerTask(Task):
+    """A task in a process of its own, which sends its errors to the main process as text."""
+
+    def reset(self, **options):
+        return self.with_traceback(super().reset, **options)
+
+    def step(self, action):
+        return self.with_traceback(super().step, action)
+
+    def with_traceback(self, function, *args, **options):
+        try:
+            return function(*args, **options)
+        except Exception:
+            raise RuntimeError(f"in an environment's process:\n{traceback.format_exc()}") from None
+
+
+def make_task(args):
+    return Task(make_env(args))
+
+
+def make_worker_task(args, main_process):
+    if os.getpid() != main_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles them
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return WorkerTask(make_env(args))
+
+
+def make_filmed_task(args, video_folder):
+    env = make_rendering_env(args)
+    return Task(gym.wrappers.RecordVideo(env, str(video_folder), lambda episode: episode == 0))
+
+
+def make_rendering_env(args):
+    return make_env(args, render_mode="rgb_array")
+
+
+class Environments:
+    """N environments as the algorithm sees them: flat float32 tensors, actions from 0 to A − 1.
+
+    Resuming needs the simulators in the exact state they had, which most cannot save. So each
+    episode starts from a seed of its own, a checkpoint keeps the seeds and the actions of the
+    unfinished episodes, and `replay` plays them again.
+    """
+
+    def __init__(self, args, num_envs, device, purpose="training", video_folder=None):
+        self.args = args
+        self.num_envs = num_envs
+        self.device = device
+        self.purpose = purpose
+        self.video_folder = video_folder
+        self.global_step = 0
+        self.is_stepping = False  # stays True where Ctrl-C interrupts a step
+        self.open()
+        self.action_space = self.envs.single_action_space
+        self.obs_size = math.prod(self.envs.single_observation_space.shape)
+        self.num_actions = int(self.action_space.n)
+        self.episode_seed = np.zeros(num_envs, dtype=np.int64)
+        self.episode_return = np.zeros(num_envs)
+        self.episode_length = np.zeros(num_envs, dtype=np.int64)
+        self.episode_success = np.full(num_envs, np.nan)
+        self.actions = []  # since the start of the oldest unfinished episode
+        self.finished = []  # episodes that ended since the last take_finished()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def open(self):
+        self.envs, self.backend = make_vector_env(self.args, self.num_envs, self.video_folder)
+
+    def close(self):
+        if self.backend == "async" and self.is_stepping:
+            try:
+                self.envs.step_wait(timeout=1)
+            except Exception:
+                for worker in self.envs.processes:
+                    worker.kill()
+                self.envs.close(terminate=True)
+        self.envs.close()
+
+    def begin_all(self):
+        """Begins an episode in each environment."""
+        self.begin_episodes(np.ones(self.num_envs, dtype=bool))
+
+    def begin_episodes(self, where):
+        """Begins an episode in each environment where the mask `where` [N] is true."""
+        stream = 0 if self.purpose == "training" else 1
+        sequence = np.random.SeedSequence((self.args.seed, stream, self.global_step))
+        self.episode_seed[where] = sequence.generate_state(self.num_envs)[where]
+        self.episode_return[where] = 0
+        self.episode_length[where] = 0
+        self.episode_success[where] = np.nan
+        oldest = self.episode_length.max()  # older actions belong to episodes that have ended
+        self.actions = self.actions[len(self.actions) - oldest :]
+        self.reset(where)
+
+    def reset(self, where):
+        with self.naming_the_step():
+            obs, _ = self.envs.reset(seed=self.episode_seed.tolist(), options={"reset_mask": where})
+        self.obs = self.tensor(obs)
+
+    def step(self, action):
+        """Steps all environments with actions [N], and begins new episodes where one ended.
+
+        `self.obs` is then the observation to act on next: that of the reset where an episode
+        ended, not next_obs.
+        """
+        task_action = action.cpu().numpy() + self.action_space.start
+        with self.naming_the_step():
+            next_obs, reward, terminated, truncated, info = self.envs.step(task_action)
+        self.must_be_finite("task's observation", next_obs)
+        self.must_be_finite("task's reward", reward)
+        transition = Transition(
+            obs=self.obs,
+            action=action,
+            reward=self.tensor(reward),
+            next_obs=self.tensor(next_obs),
+            terminated=self.tensor(terminated),
+            truncated=self.tensor(truncated),
+        )
+        self.obs = transition.next_obs
+        self.global_step += self.num_envs
+        self.actions.append(task_action)
+        self.episode_return += reward
+        self.episode_length += 1
+        if "is_success" in info:
+            reported = info["_is_success"]
+            self.episode_success[reported] = info["is_success"][reported]
+        done = terminated | truncated
+        if done.any():
+            for i in np.flatnonzero(done):
+                self.finished.append(self.episode(i))
+            self.begin_episodes(done)
+        return transition
+
+    def episode(self, i):
+        """The episode of environment i, as far as it has come."""
+        success = self.episode_success[i].item()
+        return Episode(
+            env=i,
+            global_step=self.global_step,
+            total_reward=self.episode_return[i].item(),
+            length=self.episode_length[i].item(),
+            success=None if math.isnan(success) else success,
+        )
+
+    def take_finished(self):
+        finished = self.finished
+        self.finished = []
+        return finished
+
+    def random_action(self):
+        """[N], uniform over the actions."""
+        return torch.randint(self.num_actions, (self.num_envs,), device=self.device)
+
+    def tensor(self, array):
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+
+    def must_be_finite(self, name, array):
+        if not np.isfinite(array).all():
+            raise TrainingError(f"the {name} is not finite at {self.place()}: {array}")
+
+    @contextlib.contextmanager
+    def naming_the_step(self):
+        """Adds the step number to an exception of the task, keeping its traceback."""
+        self.is_stepping = True
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"The task raised this at {self.place()}.")
+            self.is_stepping = False
+            raise
+        self.is_stepping = False
+
+    def place(self):
+        return f"step {self.global_step} of {self.purpose}"
+
+    def state_dict(self):
+        return {
+            "global_step": self.global_step,
+            "obs": self.obs.cpu(),
+            "actions": torch.as_tensor(np.array(self.actions)),
+            "episode_seed": torch.as_tensor(self.episode_seed),
+            "episode_return": torch.as_tensor(self.episode_return),
+            "episode_length": torch.as_tensor(self.episode_length),
+            "episode_success": torch.as_tensor(self.episode_success),
+        }
+
+    def load_state_dict(self, state):
+        """`replay` must follow: it brings the environments themselves to this state."""
+        self.global_step = state["global_step"]
+        self.obs = state["obs"].to(self.device)
+        self.actions = list(state["actions"].cpu().numpy())
+        self.episode_seed = state["episode_seed"].cpu().numpy().copy()
+        self.episode_return = state["episode_return"].cpu().numpy().copy()
+        self.episode_length = state["episode_length"].cpu().numpy().copy()
+        self.episode_success = state["episode_success"].cpu().numpy().copy()
+
+    def replay(self):
+        """Plays the unfinished episodes again, from their seeds and actions.
+
+        All environments replay together: one with a younger episode is stepped too, and reset
+        where its own episode began.
+        """
+        expected = self.obs
+        self.reset(np.ones(self.num_envs, dtype=bool))
+        steps_left = len(self.actions)
+        for action in self.actions:
+            with self.naming_the_step():
+                obs, _, terminated, truncated, _ = self.envs.step(action)
+            self.obs = self.tensor(obs)
+            steps_left -= 1
+            begins = self.episode_length == steps_left
+            if (begins | terminated | truncated).any():
+                self.reset(begins | terminated | truncated)
+        if not torch.equal(self.obs, expected):
+            say(
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
+            )
+
+
+# ── 3  memory ────────────────────────────────────────────────────────────────────────────────────
+
+
+class ReplayBuffer:
+    """The newest `capacity` frames, each once, and the steps between them.
+
+    A row is a frame and the step that led to it. `back` says how many rows before it the frame lies
+    that came before it in its episode; 0 for the first frame of an episode, to which no step led.
+    A transition's s and s′ are found by going back from the last frame of s′. Before the first
+    frame of an episode the way stays at that frame, as FrameStackObservation repeats it.
+
+    Each checkpoint writes only the rows added since the one before, to a new file.
+    """
+
+    def __init__(self, capacity, obs_size, frame_stack, num_envs, like):
+        """`like` is a parameter of the agent: the memory has its device and dtype."""
+        self.capacity = capacity
+        self.frame_stack = frame_stack
+        self.frame_size = obs_size // frame_stack
+        if like.device.type == "cpu":
+            size = capacity * (self.frame_size + 5 * like.element_size())
+            warn_if_larger_than_ram(f"--buffer-size {capacity}", size)
+        self.frames = torch.empty(capacity, self.frame_size, dtype=torch.uint8, device=like.device)
+        self.rows = like.detach().new_empty(capacity, 5)  # [DQN-1] a step per row
+        self.back, self.action, self.reward, self.terminated, self.truncated = self.rows.unbind(1)
+        self.total = 0  # rows so far; number i is in row i % capacity
+        self.saved = 0  # how many of them are in files
+        # number of the last row of each environment; None: an episode begins
+        self.newest = [None] * num_envs
+
+    def add(self, transition):
+        """Takes one step of N environments."""
+        for i, step in enumerate(zip(*transition, strict=True)):
+            obs, action, reward, next_obs, terminated, truncated = step
+            if self.newest[i] is None:
+                self.add_row(i, obs, 0, 0, 0, 0)
+            self.add_row(i, next_obs, action, reward, terminated, truncated)
+            if terminated or truncated:
+                self.newest[i] = None
+
+    def add_row(self, env, obs, *step):
+        """Adds the last frame of `obs`, and the step of environment `env` that led to it."""
+        back = 0 if self.newest[env] is None else self.total - self.newest[env]
+        row = self.total % self.capacity
+        self.frames[row] = obs[-self.frame_size :]
+        self.rows[row] = torch.tensor([back, *step])
+        self.newest[env] = self.total
+        self.total += 1
+
+    def sample(self, batch_size):
+        """B transitions, drawn uniformly with replacement."""
+        numbers = self.draw(batch_size)
+        unusable = self.unusable(numbers)
+        while unusable.any():
+            numbers[unusable] = self.draw(int(unusable.sum()))
+            unusable = self.unusable(numbers)
+        rows = numbers % self.capacity
+        frames = self.frames[self.way_back(numbers) % self.capacity].to(self.rows)
+        return Transition(
+            obs=frames[:, :-1].flatten(1),
+            action=self.action[rows],
+            reward=self.reward[rows],
+            next_obs=frames[:, 1:].flatten(1),
+            terminated=self.terminated[rows],
+            truncated=self.truncated[rows],
+        )
+
+    def oldest(self):
+        """Number of the oldest row that is still here."""
+        return max(0, self.total - self.capacity)
+
+    def draw(self, count):
+        return torch.randint(self.oldest(), self.total, (count,), device=self.rows.device)
+
+    def unusable(self, numbers):
+        """Where no step led to a frame, or where frames before it are overwritten already: [B]."""
+        is_first = self.back[numbers % self.capacity] == 0
+        return is_first | (self.way_back(numbers)[:, 0] < self.oldest())
+
+    def way_back(self, numbers):
+        """Numbers of the K + 1 frames of s and s′, the last frame of s′ last: [B] → [B, K + 1].
+
+        A row that is overwritten leads anywhere, but never forward: the first number tells.
+        """
+        way = [numbers]
+        for _ in range(self.frame_stack):
+            back = self.back[way[-1] % self.capacity].long()
+            way.append(way[-1] - back)
+        way.reverse()
+        return torch.stack(way, dim=1)
+
+    def rows_of(self, start, end):
+        return torch.arange(start, end, device=self.rows.device) % self.capacity
+
+    def save_files(self, folder):
+        """Call before saving checkpoint.pt, which records how many rows are valid."""
+        for _, end, path in self.files(folder):
+            if end <= self.saved - self.capacity:
+                path.unlink()  # the last checkpoint does not need it, nor will this one
+        start = max(self.saved, self.total - self.capacity)
+        if start < self.total:
+            new = self.rows_of(start, self.total)
+            frames = self.frames[new].cpu().numpy()
+            rows = self.rows[new].cpu().numpy()
+            with replacing(folder / f"replay.{start:012d}-{self.total:012d}.npz") as file:
+                np.savez_compressed(file, frames=frames, rows=rows)
+        self.saved = self.total
+
+    def load_files(self, folder):
+        """Call after load_state_dict."""
+        for start, end, path in self.files(folder):
+            if start >= self.total:
+                path.unlink()  # written for a checkpoint that was never completed
+            elif end > self.total - self.capacity:
+                rows = self.rows_of(start, end)
+                with np.load(path) as file:
+                    self.frames[rows] = torch.as_tensor(file["frames"]).to(self.frames)
+                    self.rows[rows] = torch.as_tensor(file["rows"]).to(self.rows)
+
+    def files(self, folder):
+        """(start, end, path) of each file, oldest first: it holds rows start to end − 1."""
+        for path in sorted(folder.glob("replay.*-*.npz")):
+            start, end = path.name.split(".")[1].split("-")
+            yield int(start), int(end), path
+
+    def state_dict(self):
+        return {"total": self.total, "newest": list(self.newest)}
+
+    def load_state_dict(self, state):
+        self.total = state["total"]
+        self.saved = state["total"]
+        self.newest = list(state["newest"])
+
+
+def warn_if_larger_than_ram(option, size):
+    """`size` in bytes. Linux only: elsewhere it says nothing."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
+        if found and size > 1024 * int(found[1]):
+            say(
+                f"warning: {option} needs {size / 1e9:.1f} GB when full, this machine has "
+                f"{1024 * int(found[1]) / 1e9:.1f} GB free",
+                file=sys.stderr,
+            )
+
+
+# ── 4  networks ──────────────────────────────────────────────────────────────────────────────────
+
+
+class QNetwork(nn.Module):
+    """The value Q of each action: [B, O] → [B, A], where O are the bytes of K frames."""
+
+    def __init__(self, obs_size, num_actions, frame_size):
+        super().__init__()
+        num_frames = obs_size // frame_size**2
+        self.image_shape = (num_frames, frame_size, frame_size)
+        convolutions = [
+            nn.Conv2d(num_frames, 32, kernel_size=8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, kernel_size=3, stride=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        ]
+        side = frame_size
+        for kernel_size, stride in ((8, 4), (4, 2), (3, 1)):
+            side = (side - kernel_size) // stride + 1  # 84 → 20 → 9 → 7
+        self.net = nn.Sequential(
+            *convolutions,
+            nn.Linear(64 * side**2, 512),
+            nn.ReLU(),
+            nn.Linear(512, num_actions),
+        )
+
+    def forward(self, obs):
+        return self.net(obs.unflatten(-1, self.image_shape) / 255)
+
+
+# ── 5  the algorithm ─────────────────────────────────────────────────────────────────────────────
+
+
+def epsilon_at(step, args):
+    """ε falls linearly over the first part of the run, and stays."""
+    progress = step / max(1, args.exploration_fraction * args.total_timesteps)
+    return args.start_epsilon + min(1, progress) * (args.end_epsilon - args.start_epsilon)
+
+
+class Agent(nn.Module):
+    """The Q-network, its target network, and their updates."""
+
+    def __init__(self, obs_size, num_actions, args):
+        super().__init__()
+        self.args = args
+        self.q_network = QNetwork(obs_size, num_actions, args.frame_size)
+        self.target_network = copy.deepcopy(self.q_network)
+        self.all_parameters = list(self.q_network.parameters())
+        self.optimizer = torch.optim.Adam(self.all_parameters, args.learning_rate, fused=True)
+        self.epsilon = args.start_epsilon
+
+    # fmt: off
+    @torch.no_grad()
+    def act(self, obs, explore=True):
+        """[N, O] → [N], from 0 to A − 1."""
+        obs = obs.to(self.all_parameters[0])  # its device and dtype
+        values = self.q_network(obs)
+        action = values.argmax(dim=-1)                                        # [Q-1]    greedy
+        if explore:
+            random_action = torch.randint_like(action, values.shape[-1])
+            is_random = torch.rand_like(values[:, 0]) < self.epsilon          # [Q-1]    ε-greedy
+            action = torch.where(is_random, random_action, action)
+        return action
+
+    @torch.no_grad()
+    def target(self, batch):
+        """y [B], the target of the network."""
+        next_values = self.target_network(batch.next_obs)                     #          Q′(s′, ·)
+        next_q = next_values.max(dim=-1).values                               #          max Q′
+        reward = batch.reward.sign() if self.args.clip_rewards else batch.reward
+        return reward + self.args.gamma * (1 - batch.terminated) * next_q     # [DQN-2]  y
+
+    def update(self, batch):
+        self.optimizer.zero_grad()
+        metrics = self.backward(batch)
+        self.optimizer.step()
+        return metrics
+
+    def backward(self, batch):
+        """The loss and its gradients (one graph with --compile). Returns metrics."""
+        target = self.target(batch)
+        values = self.q_network(batch.obs)
+        action = batch.action.long().unsqueeze(-1)
+        q = values.gather(-1, action).squeeze(-1)                             #          Q(s, a)
+        loss = F.mse_loss(q, target)                                          # [DQN-3]  (Q − y)²
+        loss.backward()
+        return {
+            "losses/td_loss": loss.detach(),
+            "losses/q_values": q.detach().mean(),
+            "losses/max_q_values": values.detach().max(dim=-1).values.mean(),
+        }
+
+    def update_target_network(self):
+        self.target_network.load_state_dict(self.q_network.state_dict())      # [DQN-4]  Q′ ← Q
+    # fmt: on
+
+
+# ── 6  training ──────────────────────────────────────────────────────────────────────────────────
+
+
+def train(args):
+    """Trains, and returns the folder of the run."""
+    args = set_up(args)
+    device = choose_device(args.device)
+    with Run(args) as run, Environments(args, args.num_envs, device) as envs:
+        agent = Agent(envs.obs_size, envs.num_actions, args).to(device)
+        sizes = (args.buffer_size, envs.obs_size, args.frame_stack, args.num_envs)
+        memory = ReplayBuffer(*sizes, like=agent.all_parameters[0])
+        run.start(envs=envs, memory=memory, agent=agent, optimizer=agent.optimizer)
+        if args.compile:
+            agent.backward = compiled(agent.backward)
+        if run.evaluation_pending:  # at step 0, or if the last one was interrupted
+            run.evaluate()
+
+        metrics = {}
+        while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
+            # act
+            agent.epsilon = epsilon_at(envs.global_step, args)
+            action = agent.act(envs.obs)
+
+            # step and store
+            first_step = envs.global_step
+            memory.add(envs.step(action))
+
+            # learn: an update, a copy of the network, each after so many environment steps
+            if first_step >= args.learning_starts:
+                for step in range(first_step, envs.global_step):
+                    if step % args.train_frequency == 0:
+                        batch = memory.sample(args.batch_size)
+                        metrics |= agent.update(batch)
+                    if step % args.target_network_frequency == 0:
+                        agent.update_target_network()
+
+            # report
+            run.advance()
+            if run.due(100):
+                run.log(metrics | {"charts/epsilon": agent.epsilon})
+            if run.due(args.eval_frequency):
+                run.evaluate()
+            if run.due(args.checkpoint_frequency):
+                run.save()
+
+        run.finish()
+    return run.folder
+
+
+# ── 7  run folder, checkpoint, evaluation, command line: the same text in all scripts ────────────
+
+SCRIPT = Path(__file__).resolve()
+RESUME_MAY_CHANGE = {  # options that --resume can change
+    "total_timesteps",
+    "vectorization",
+    "device",
+    "num_threads",
+    "eval_episodes",
+    "eval_max_steps",
+    "checkpoint_frequency",
+    "capture_video",
+    "track",
+    "wandb_project_name",
+}
+EVALUATE_MAY_CHANGE = {  # options that --evaluate can change
+    "best",
+    "env_kwargs",
+    "max_episode_steps",
+    "seed",
+    "vectorization",
+    "device",
+    "num_threads",
+    "eval_episodes",
+    "eval_max_steps",
+    "capture_video",
+}
+NOT_SAVED = {"run_dir", "resume", "evaluate", "best"}  # options that config.json leaves out
+
+
+class UsageError(Exception):
+    """A mistake that the user can correct on the command line."""
+
+
+class TrainingError(Exception):
+    """Training cannot continue; the message says why."""
+
+
+class Run:
+    """A run: its folder, its logs and checkpoints, and the signals that stop it.
+
+    Ctrl-C and SIGTERM ask the training loop to stop, so that the run can be saved. They interrupt
+    an evaluation, which starts over when the run is resumed. A second signal quits at once.
+    """
+
+    def __init__(self, args):
+        self.args = args
+        self.step = 0
+        self.previous_step = 0
+        self.earlier_seconds = 0.0  # time that the run took before it was resumed
+        self.evaluations = []  # rows of evaluations.csv
+        self.evaluation_pending = True  # at step 0, and where a signal interrupted one
+        self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
+        self.stop_signal = None
+        self.is_interruptible = False
+        self.old_handlers = {}
+        self.to_close = contextlib.ExitStack()
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.old_handlers[number] = signal.signal(number, self.request_stop)
+        return self
+
+    def __exit__(self, kind, error, where):
+        self.to_close.close()
+        for number, handler in self.old_handlers.items():
+            signal.signal(number, handler)
+        if kind is KeyboardInterrupt and self.stop_signal == signal.SIGTERM:
+            sys.exit(128 + signal.SIGTERM)
+
+    def request_stop(self, number, frame):
+        self.stop_signal = number
+        for each in self.old_handlers:
+            signal.signal(each, signal.SIG_DFL)
+        if self.is_interruptible:
+            raise KeyboardInterrupt
+
+    def stop_requested(self):
+        return self.stop_signal is not None
+
+    @contextlib.contextmanager
+    def interruptible(self):
+        """For code that is safe to interrupt anywhere: a signal ends it at once."""
+        if self.stop_requested():
+            raise KeyboardInterrupt
+        self.is_interruptible = True
+        try:
+            yield
+        finally:
+            self.is_interruptible = False
+
+    def start(self, envs, agent, **parts):
+        """Makes the folder, or restores all parts from the checkpoint of the resumed run.
+
+        Only what is passed here is saved and resumed: parts with `state_dict` and
+        `load_state_dict`. A part too large to be written whole each time has `save_files` and
+        `load_files` too.
+        """
+        self.envs = envs
+        self.agent = agent
+        self.parts = {"envs": envs, "agent": agent, **parts}
+        if self.args.resume and (self.args.resume / "checkpoint.pt").exists():
+            self.folder = self.args.resume
+            note_changed_script(self.folder)
+            self.restore()
+        else:
+            if self.args.init_from:
+                initialize(agent, self.args.init_from)
+            envs.begin_all()
+            # a run that was killed before its first checkpoint has a folder already
+            self.folder = self.args.resume or make_folder(self.args)
+            shutil.copy(SCRIPT, self.folder)
+        write_config(self.args, self.folder)
+        self.open_logs()
+        if self.step == 0:
+            self.save()
+        say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
+        command = command_to("--resume", self.folder)
+        say(f"stop with Ctrl-C (twice: without saving), resume with: {command}")
+
+    def open_logs(self):
+        self.first_step = self.step
+        self.start_time = time.perf_counter()
+        self.write_evaluations()
+        self.episodes = open(self.folder / "episodes.csv", "a", buffering=1)
+        self.to_close.callback(self.episodes.close)
+        self.episodes.truncate(self.episodes_size)  # the resumed run writes the later rows again
+        if self.episodes_size == 0:
+            print("global_step,episode_return,episode_length", file=self.episodes)
+        if self.args.track:
+            import wandb
+
+            wandb.init(
+                project=self.args.wandb_project_name,
+                id=hashlib.sha1(str(self.folder.resolve()).encode()).hexdigest(),
+                name=self.folder.name,
+                config=saved_options(self.args),
+                resume="allow",
+                sync_tensorboard=True,
+            )
+            self.to_close.callback(wandb.finish)
+        self.writer = SummaryWriter(
+            self.folder,
+            purge_step=self.step + 1 if self.step else None,  # later points are written again
+        )
+        self.to_close.callback(self.writer.close)
+        rows = [f"|{name}|{value}|" for name, value in saved_options(self.args).items()]
+        self.writer.add_text("hyperparameters", "\n".join(["|option|value|", "|-|-|", *rows]))
+        self.last_line = time.perf_counter()
+        self.bar = tqdm(
+            total=self.args.total_timesteps - self.args.total_timesteps % self.args.num_envs,
+            initial=self.step,
+            unit=" steps",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),  # lines instead, see `print_progress`
+        )
+        self.to_close.callback(self.bar.close)
+
+    def advance(self):
+        """Logs the step that the environments made, and the episodes that ended with it."""
+        self.previous_step = self.step
+        self.step = self.envs.global_step
+        self.bar.update(self.step - self.previous_step)
+        for episode in self.envs.take_finished():
+            row = (episode.global_step, episode.total_reward, episode.length)
+            print(*row, sep=",", file=self.episodes)
+            self.add_scalar("charts/episodic_return", episode.total_reward)
+            self.add_scalar("charts/episodic_length", episode.length)
+            if episode.success is not None:
+                self.add_scalar("charts/success", episode.success)
+            self.bar.set_postfix_str(f"return {episode.total_reward:.1f}", refresh=False)
+        if self.bar.disable and time.perf_counter() - self.last_line > 30:
+            self.print_progress()
+
+    def print_progress(self):
+        """A line instead of the progress bar, where there is no terminal."""
+        self.last_line = time.perf_counter()
+        seconds_per_step = (self.last_line - self.start_time) / max(1, self.step - self.first_step)
+        left = timedelta(seconds=round(seconds_per_step * (self.args.total_timesteps - self.step)))
+        percent = 100 * self.step / self.bar.total
+        say(f"step {self.step}, {percent:.0f}%, {1 / seconds_per_step:.0f} steps/s, {left} left")
+
+    def due(self, every):
+        """Whether the last step reached or passed a multiple of `every` steps; 0: never."""
+        return every > 0 and self.step // every > self.previous_step // every
+
+    def log(self, metrics):
+        seconds = time.perf_counter() - self.start_time
+        self.add_scalar("charts/SPS", (self.step - self.first_step) / seconds)
+        optimizers = [x for x in self.parts.values() if isinstance(x, torch.optim.Optimizer)]
+        if optimizers:
+            self.add_scalar("charts/learning_rate", optimizers[0].param_groups[0]["lr"])
+        for name, value in metrics.items():
+            self.add_scalar(name, value)
+
+    def add_scalar(self, name, value):
+        self.writer.add_scalar(name, float(value), self.step)
+
+    def evaluate(self):
+        self.evaluation_pending = True
+        seconds = round(self.seconds(), 3)
+        one_at_a_time = self.args.num_envs == 1 and self.args.eval_episodes == 1
+        if one_at_a_time:  # for simulators limited to one instance
+            self.envs.close()
+        video_folder = self.folder / "videos" / f"step-{self.step}"
+        try:
+            with self.interruptible():
+                episodes = evaluate(self.agent, self.args, video_folder)
+                if one_at_a_time and self.step < self.args.total_timesteps:
+                    self.envs.open()
+                    self.envs.replay()
+        except KeyboardInterrupt:
+            if not self.stop_requested():
+                raise
+            return
+        self.evaluation_pending = False
+        result = summary(episodes)
+        is_best = result["return_mean"] > max(
+            (row["return_mean"] for row in self.evaluations), default=-math.inf
+        )
+        self.evaluations.append({"global_step": self.step, "wall_seconds": seconds, **result})
+        self.write_evaluations()
+        for name, value in result.items():
+            self.add_scalar(f"eval/{name}", value)
+        say(f"evaluation at step {self.step}: {describe(result)}")
+        if self.bar.disable and self.step > self.first_step:
+            self.print_progress()
+        if is_best:
+            state = {"agent": self.agent.state_dict(), "step": self.step, **result}
+            with replacing(self.folder / "best.pt") as file:
+                torch.save(state, file)
+
+    def write_evaluations(self):
+        columns = dict.fromkeys(
+            ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
+        )
+        for row in self.evaluations:
+            columns |= row  # success_rate, where the task has it
+        with replacing(self.folder / "evaluations.csv", "w") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.evaluations)
+
+    def seconds(self):
+        """Time that the run took so far, including before it was resumed."""
+        return self.earlier_seconds + time.perf_counter() - self.start_time
+
+    def save(self):
+        for name, value in self.agent.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise TrainingError(f"{name} is not finite at step {self.step} of training")
+        for part in self.parts.values():
+            if hasattr(part, "save_files"):
+                part.save_files(self.folder)
+        os.fsync(self.episodes.fileno())
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state["generators"] = generators_state()
+        state["step"] = self.step
+        state["seconds"] = self.seconds()
+        state["total_timesteps"] = self.args.total_timesteps
+        state["evaluations"] = self.evaluations
+        state["evaluation_pending"] = self.evaluation_pending
+        state["episodes_size"] = os.fstat(self.episodes.fileno()).st_size
+        with replacing(self.folder / "checkpoint.pt") as file:
+            torch.save(state, file)
+
+    def restore(self):
+        state = load_checkpoint(self.folder / "checkpoint.pt")
+        self.step = state["step"]
+        if self.step > self.args.total_timesteps:
+            raise UsageError(
+                f"--total-timesteps {self.args.total_timesteps}: this run has reached step "
+                f"{self.step} already; give a larger number"
+            )
+        self.earlier_seconds = state["seconds"]
+        self.evaluations = state["evaluations"]
+        self.evaluation_pending = state["evaluation_pending"]
+        self.episodes_size = state["episodes_size"]
+        for name, part in self.parts.items():
+            load_state(part, state[name], f"--resume {self.folder}")
+            if hasattr(part, "load_files"):
+                part.load_files(self.folder)
+        with self.interruptible():
+            self.envs.replay()
+        set_generators_state(state["generators"])
+        if state["total_timesteps"] != self.args.total_timesteps:
+            say(
+                f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}; "
+                "what falls over the run, such as a learning rate, follows the new length from here"
+            )
+
+    def finish(self):
+        """Saves, then evaluates. A run that was asked to stop saves only."""
+        last_evaluated = self.evaluations[-1]["global_step"] if self.evaluations else None
+        self.evaluation_pending = self.evaluation_pending or last_evaluated != self.step
+        self.save()
+        if self.evaluation_pending and not self.stop_requested():
+            self.evaluate()
+            self.save()
+        self.bar.close()
+        if self.stop_requested():
+            say(f"saved step {self.step}; resume with: {command_to('--resume', self.folder)}")
+            raise KeyboardInterrupt
+        if self.first_step == self.step:
+            more = 2 * self.args.total_timesteps
+            say(f"this run is finished; to extend it, add for example --total-timesteps {more}")
+        can_render = "rgb_array" in self.envs.envs.metadata.get("render_modes", [])
+        video = ["--capture-video"] if can_render else []
+        say(f"finished at step {self.step}; watch: {command_to('--evaluate', self.folder, *video)}")
+
+
+def say(text, file=None):
+    """Prints above the progress bar."""
+    tqdm.write(text, file=file or sys.stdout)
+    (file or sys.stdout).flush()
+
+
+def command_to(*arguments):
+    """A command line that can be pasted."""
+    program = "uv run" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
+    script = os.path.relpath(SCRIPT)
+    if script.startswith(".."):
+        script = str(SCRIPT)
+    return f"{program} {shlex.join([script, *map(str, arguments)])}"
+
+
+def note_changed_script(folder):
+    original = folder / SCRIPT.name
+    if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
+        say(f"note: {SCRIPT.name} has changed since it made this run; as it was: {original}")
+
+
+def make_folder(args):
+    """A new folder for this run alone, even when many runs start in the same second."""
+    if args.run_dir:
+        try:
+            args.run_dir.mkdir(parents=True)
+        except FileExistsError:
+            raise UsageError(f"--run-dir {args.run_dir}: exists already") from None
+        return args.run_dir
+    name = f"{args.env_id}__{SCRIPT.stem}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S}"
+    name = re.sub(r"[^\w.-]", "_", name)
+    for number in itertools.count(1):
+        folder = Path("runs", name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            pass
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb"):
+    """Opens a file that replaces `path` once it is complete, so that `path` is always whole."""
+    new_path = path.with_name(path.name + ".tmp")
+    with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new_path, path)
+
+
+def load_checkpoint(path):
+    """Loads what torch.save wrote: a zip file, which has a checksum of each part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise UsageError(f"{path} is damaged, or was not written by this script: {error}") from None
+
+
+def generators_state():
+    """The state of this process's random generators: PyTorch's, NumPy's, Python's."""
+    _, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": [keys.tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def set_generators_state(state):
+    torch.set_rng_state(state["torch"])
+    for i, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(cuda_state, i)
+    np.random.set_state(("MT19937", *state["numpy"]))
+    random.setstate(state["python"])
+
+
+@torch.no_grad()
+def evaluate(agent, args, video_folder):
+    """Plays `eval_episodes` episodes without exploration, with the same seeds each time.
+
+    Each has an environment of its own, so that short episodes do not count more than long ones.
+    Returns a list of Episode. Training's random generators stay as they were.
+    """
+    device = next(agent.parameters()).device
+    video_folder = video_folder if args.capture_video else None
+    episodes = {}
+    generators = generators_state()
+    try:
+        with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
+            envs.begin_all()
+            for _ in range(args.eval_max_steps):
+                envs.step(agent.act(envs.obs, explore=False))
+                for episode in envs.take_finished():
+                    episodes.setdefault(episode.env, episode)
+                if len(episodes) == args.eval_episodes:
+                    break
+            for i in range(args.eval_episodes):
+                episodes.setdefault(i, envs.episode(i))  # what eval_max_steps cut short
+    finally:
+        set_generators_state(generators)
+    if video_folder:
+        say(f"video: {video_folder}")
+    return list(episodes.values())
+
+
+def summary(episodes):
+    returns = np.array([episode.total_reward for episode in episodes])
+    result = {
+        "return_mean": returns.mean().item(),
+        "return_std": returns.std().item(),
+        "episode_length_mean": np.mean([episode.length for episode in episodes]).item(),
+    }
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    if successes:
+        result["success_rate"] = np.mean(successes).item()
+    return result
+
+
+def describe(result):
+    text = f"return {result['return_mean']:.2f} ± {result['return_std']:.2f}"
+    if "success_rate" in result:
+        text += f", success rate {result['success_rate']:.2f}"
+    return text
+
+
+def compiled(method):
+    """Compiles forward and backward as one graph; an optimizer's step would break it."""
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(method, fullgraph=True)
+
+
+def load_agent(run_dir, best=False):
+    """The agent and the step of a run's last checkpoint, or of its best evaluation."""
+    args = load_args(run_dir)
+    path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
+    if not path.exists():
+        raise UsageError(f"{run_dir} has no {path.name} yet")
+    state = load_checkpoint(path)
+    with contextlib.closing(make_task(args)) as env:
+        obs_size = math.prod(env.observation_space.shape)
+        agent = Agent(obs_size, int(env.action_space.n), args)
+    load_state(agent, state["agent"], run_dir)
+    return agent, state["step"]
+
+
+def load_policy(run_dir, best=False):
+    """The policy of a run, for your own programs: a function from an observation of the task to an
+    action of the task, both NumPy.
+
+        policy = load_policy("runs/...")
+        obs, reward, terminated, truncated, info = env.step(policy(obs))
+    """
+    agent, _ = load_agent(run_dir, best)
+    task = make_task(load_args(run_dir))
+    task.close()  # its spaces are enough
+
+    def policy(obs):
+        obs = torch.as_tensor(task.flat(obs)).unsqueeze(0)
+        action = agent.act(obs, explore=False)
+        return (action.numpy() + task.action_space.start)[0]
+
+    return policy
+
+
+def initialize(agent, run_dir):
+    """Gives a new agent the weights of another run, of a task with the same shapes."""
+    weights = load_checkpoint(Path(run_dir) / "checkpoint.pt")["agent"]
+    load_state(agent, weights, f"--init-from {run_dir}")
+
+
+def load_state(part, state, source):
+    """Loads what a run saved, of a network for example that may have changed since."""
+    try:
+        part.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{source}: what it saved does not fit: {reason}") from None
+
+
+def saved_options(args):
+    options = dataclasses.asdict(args)
+    return {name: value for name, value in options.items() if name not in NOT_SAVED}
+
+
+def write_config(args, folder):
+    modules = (torch, gym, np)
+    config = {
+        "script": SCRIPT.name,
+        "options": saved_options(args),
+        "versions": {module.__name__: module.__version__ for module in modules},
+        "python": platform.python_version(),
+        "processor": processor_name(),
+        "device": str(choose_device(args.device)),
+    }
+    with replacing(folder / "config.json", "w") as file:
+        json.dump(config, file, indent=2, default=str)
+
+
+def processor_name():
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(": ")[2]
+    return platform.machine()
+
+
+def load_args(run_dir):
+    """The options of a run."""
+    path = Path(run_dir) / "config.json"
+    if not path.exists():
+        raise UsageError(f"{run_dir} is not the folder of a run: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}") from None
+    if config["script"] != SCRIPT.name:
+        raise UsageError(f"{run_dir} is a run of {config['script']}, not of {SCRIPT.name}")
+    options = config["options"]
+    for name, value in options.items():
+        if isinstance(value, list):
+            options[name] = tuple(value)
+    try:
+        args = Args(**options)
+    except TypeError as error:
+        raise UsageError(f"{run_dir}: made by another version of {SCRIPT.name}: {error}") from None
+    if args.init_from:
+        args.init_from = Path(args.init_from)
+    args.run_dir = Path(run_dir)
+    return args
+
+
+def choose_device(name):
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def set_up(args):
+    """Checks the options, sets up PyTorch and seeds. Returns a copy of the options for the run."""
+    args = copy.copy(args)
+    check_args(args)
+    check_task(args)
+    check_algorithm_args(args)
+    torch.set_num_threads(args.num_threads)
+    torch.set_float32_matmul_precision(args.matmul_precision)
+    random.seed(args.seed)
+    np.random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    return args
+
+
+def must_be_at_least(least, name, args):
+    value = getattr(args, name)
+    if not value >= least:  # so that NaN is refused too
+        raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+
+
+def must_be_fraction(name, args):
+    value = getattr(args, name)
+    if not 0 <= value <= 1:
+        raise UsageError(f"--{name.replace('_', '-')} {value}: must be from 0 to 1")
+
+
+def must_be_sizes(name, args):
+    sizes = getattr(args, name)
+    if min(sizes, default=1) < 1:
+        raise UsageError(f"--{name.replace('_', '-')} {sizes}: each must be at least 1")
+
+
+def check_args(args):
+    for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
+        must_be_at_least(1, name, args)
+    for name in ("seed", "eval_frequency", "checkpoint_frequency"):
+        must_be_at_least(0, name, args)
+    if args.max_episode_steps is not None:
+        must_be_at_least(1, "max_episode_steps", args)
+    if args.seed >= 2**32:
+        raise UsageError(f"--seed {args.seed}: must be less than 2**32, NumPy's limit")
+    if not isinstance(args.env_kwargs, dict):
+        raise UsageError(
+            f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
+        )
+    if {"max_episode_steps", "render_mode"} & args.env_kwargs.keys():
+        raise UsageError(
+            "--env-kwargs: use --max-episode-steps and --capture-video for "
+            "max_episode_steps and render_mode"
+        )
+    if args.resume and args.evaluate:
+        raise UsageError("--resume and --evaluate: choose one")
+    if args.best and not args.evaluate:
+        raise UsageError("--best: needs --evaluate RUN_DIR")
+    try:
+        torch.empty(0, device=choose_device(args.device))
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {args.device}: {str(error).splitlines()[0]}") from None
+    if not args.evaluate:
+        check_training_args(args)
+
+
+def check_training_args(args):
+    is_new = not args.resume
+    if is_new and args.run_dir and args.run_dir.exists():
+        raise UsageError(f"--run-dir {args.run_dir}: exists; give a new folder, or --resume it")
+    if is_new and args.init_from and not (args.init_from / "checkpoint.pt").exists():
+        raise UsageError(f"--init-from {args.init_from}: there is no checkpoint.pt in it")
+    if args.compile and not shutil.which(os.environ.get("CXX", "c++")):
+        raise UsageError("--compile: needs a C++ compiler, such as g++")
+    if args.track:
+        wandb = importlib.util.find_spec("wandb")
+        if wandb is None or wandb.origin is None:  # no origin: just a folder of that name
+            raise UsageError("--track: needs wandb; install it with: pip install wandb")
+
+
+def check_task(args):
+    """Makes the task once, to check that these scripts can learn it."""
+    option = f"--env-id {args.env_id}"
+    try:
+        env = make_env(args)
+    except gym.error.Error as error:
+        raise UsageError(f"{option}: {error}") from None
+    except ModuleNotFoundError as error:
+        module = args.env_id.partition(":")[0]
+        if error.__cause__ is None or error.__cause__.name != module.partition(".")[0]:
+            raise  # the module of the task is there; one that it imports is not
+        raise UsageError(f"{option}: no module {module}, here or installed") from None
+    except TypeError as error:
+        if any(f"unexpected keyword argument '{name}'" in str(error) for name in args.env_kwargs):
+            raise UsageError(f"--env-kwargs {json.dumps(args.env_kwargs)}: {error}") from None
+        raise
+    with contextlib.closing(env):
+        check_spaces(option, env)
+        if args.capture_video:
+            check_video(args, option, env)
+        limit = env.spec.max_episode_steps if env.spec else None
+    if limit is None or limit > args.eval_max_steps:
+        say(
+            f"note: {args.env_id} has {f'a time limit of {limit}' if limit else 'no time limit'}; "
+            f"evaluations end an episode after --eval-max-steps {args.eval_max_steps}",
+            file=sys.stderr,
+        )
+
+
+def check_spaces(option, env):
+    if not env.observation_space.is_np_flattenable:
+        raise UsageError(
+            f"{option}: its observations {env.observation_space} cannot be flattened to a "
+            "vector; wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
+        )
+    if not isinstance(env.action_space, gym.spaces.Discrete):
+        raise UsageError(
+            f"{option}: this script needs discrete actions, not {env.action_space}; the scripts "
+            "for continuous actions are ppo_continuous.py, td3.py and their siblings"
+        )
+
+
+def check_video(args, option, env):
+    if "rgb_array" not in env.metadata.get("render_modes", []):
+        raise UsageError(
+            f"--capture-video: {args.env_id} cannot give frames: "
+            "rgb_array is not in its metadata's render_modes"
+        )
+    env = make_rendering_env(args)
+    with contextlib.closing(env):
+        env.reset()
+        try:
+            env.render()
+        except Exception as error:
+            raise UsageError(
+                f"--capture-video: this machine cannot render ({error}); is pygame installed?"
+            ) from error
+
+
+@dataclass
+class CommandLine:
+    """The options in two groups, as --help shows them."""
+
+    run: tyro.conf.OmitArgPrefixes[RunArgs]
+    algorithm: tyro.conf.OmitArgPrefixes[AlgorithmArgs]
+
+
+def command_line(defaults):
+    def part(kind):
+        return kind(
+            **{each.name: getattr(defaults, each.name) for each in dataclasses.fields(kind)}
+        )
+
+    default = CommandLine(run=part(RunArgs), algorithm=part(AlgorithmArgs))
+    description = textwrap.indent(__doc__, " ")  # indented, or tyro would join the lines
+    given = tyro.cli(CommandLine, default=default, description=description)
+    return Args(**vars(given.run), **vars(given.algorithm))
+
+
+def parse_args():
+    """The options. With --resume and --evaluate they default to the run's; few may change."""
+    args = command_line(Args())
+    folder = args.resume or args.evaluate
+    if folder is None:
+        return args
+    saved = load_args(folder)
+    saved.resume = args.resume
+    saved.evaluate = args.evaluate
+    args = command_line(saved)  # once more, with the run's options as defaults
+    may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE
+    for name, value in vars(args).items():
+        if name not in may_change and value != getattr(saved, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: this run has {getattr(saved, name)}; to "
+                f"change it, start a new run, from these weights with --init-from {folder}"
+            )
+    return args
+
+
+def evaluate_run(args):
+    args = set_up(args)
+    note_changed_script(args.evaluate)
+    agent, step = load_agent(args.evaluate, args.best)
+    agent.to(choose_device(args.device))
+    video_folder = args.evaluate / "videos" / f"evaluate-step-{step}"
+    result = summary(evaluate(agent, args, video_folder))
+    say(f"policy of step {step}, {args.eval_episodes} episodes: {describe(result)}")
+
+
+def exit_on_signal(number, frame):
+    sys.exit(128 + number)
+
+
+def main():
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a notebook's streams cannot
+            stream.reconfigure(errors="replace")  # for a terminal that cannot show a γ
+    sys.path.append(os.getcwd())  # to find your own task in the current folder
+    signal.signal(signal.SIGTERM, exit_on_signal)
+    try:
+        args = parse_args()
+        if args.evaluate:
+            evaluate_run(args)
+        else:
+            train(args)
+    except UsageError as error:
+        print(f"{SCRIPT.name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingError as error:
+        print(f"{SCRIPT.name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
