@@ -161,6 +161,11 @@ ENVIRONMENTS = [
         "Task.reset",
         PEOPLE,
         ("`random` that nobody seeds", "random.seed(seed)", "pass"),
+    ),
+    *at(
+        ALL,
+        "Task.reset",
+        RESUME,
         ("np.random that nobody seeds", "np.random.seed(seed)", "pass"),
     ),
     *at(
