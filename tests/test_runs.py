@@ -89,6 +89,20 @@ def test_evaluation_plays_other_episodes_than_training(script):
 
 
 @ONE_OF_EACH
+def test_an_evaluation_has_one_episode_of_each_environment(script):
+    """Short episodes do not count more often; each has 3 + identity modulo 5 steps."""
+    module = load(script)
+    args = module.Args(env_id="audit_task:Audit-v0", eval_episodes=6)
+    with module.Environments(args, 6, torch.device("cpu"), "evaluation") as envs:
+        envs.begin_all()
+        lengths = (3 + envs.obs[:, 0] % 5).tolist()
+        agent = module.Agent(envs.obs_size, envs.action_size, args)
+    episodes = module.evaluate(agent, args, video_folder=None)
+    assert sorted(episode.env for episode in episodes) == list(range(6))
+    assert {episode.env: episode.length for episode in episodes} == dict(enumerate(lengths))
+
+
+@ONE_OF_EACH
 def test_best_is_the_policy_of_the_best_evaluation(script, call, tmp_path):
     call(script, *SMALL[script], "--env-id", "InvertedPendulum-v5", "--run-dir", "run")
     rows = evaluations(tmp_path / "run")
