@@ -300,13 +300,13 @@ def products(cell, device, threads):
 
     class Record(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if function is torch.ops.aten.mm.default:
-                factors.append(args)
-            elif function is torch.ops.aten.addmm.default:
-                factors.append(args[1:3])
+            products = {torch.ops.aten.mm.default: args, torch.ops.aten.addmm.default: args[1:]}
+            if function in products:
+                factors.append([x.detach().clone() for x in products[function]])
             return function(*args, **(kwargs or {}))
 
     two_updates = updates(cell, device, threads, is_compiled=False)
+    two_updates()
     with Record():
         two_updates()
     outputs = [a @ b for a, b in factors]
