@@ -1415,6 +1415,11 @@ RUN = [
         "set_generators_state",
         RESUME,
         ("PyTorch's generator is not restored", "torch.set_rng_state(state['torch'])", "pass"),
+    ),
+    *at(
+        ALL,
+        "set_generators_state",
+        RUNS,
         ("NumPy's generator is not restored", "np.random.set_state(...)", "None"),
     ),
     *at(

@@ -51,8 +51,10 @@ def test_sync_async_and_native_give_the_same_run_to_the_bit(script, call, tmp_pa
     assert_same_run(tmp_path / "sync", tmp_path / "native", but)
 
 
-def test_evaluating_more_often_does_not_change_training_by_a_bit(script, call, tmp_path):
-    options = [*SMALL[script], "--env-id", "InvertedPendulum-v5"]
+@pytest.mark.parametrize("task", ["InvertedPendulum-v5", "people_tasks:GlobalNoise-v0"])
+def test_evaluating_more_often_does_not_change_training_by_a_bit(script, task, call, tmp_path):
+    """Nor where the task draws from generators that training's environments use too."""
+    options = [*SMALL[script], "--env-id", task]
     call(script, *options, "--run-dir", "often")
     options += ["--eval-frequency", 0, "--eval-episodes", 3, "--checkpoint-frequency", 0]
     call(script, *options, "--run-dir", "once")
