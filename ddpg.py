@@ -19,7 +19,7 @@ target policy smoothing [6], clipped double Q-learning [8] and delayed updates.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in all five scripts. [1] to [15] number the algorithm's
-steps and [DPG-1] to [DPG-4] its equations, as the derivations in docs/ do.
+steps and [DPG-1] to [DPG-5] its equations, as the derivations in docs/ do.
 """
 
 import contextlib

@@ -19,7 +19,7 @@ target networks (--policy-frequency).
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in all five scripts. [1] to [15] number the algorithm's
-steps and [DPG-1] to [DPG-4] its equations, as the derivations in docs/ do.
+steps and [DPG-1] to [DPG-5] its equations, as the derivations in docs/ do.
 """
 
 import contextlib
@@ -706,7 +706,7 @@ class Agent(nn.Module):
         next_action = self.actor_target(batch.next_obs)                     # [5]  a′ = μ′(s′)
         noise = args.policy_noise * torch.randn_like(next_action)           # [6]  ε
         noise = noise.clamp(-args.noise_clip, args.noise_clip)
-        next_action = (next_action + noise).clamp(-1, 1)                    #      a′ + ε
+        next_action = (next_action + noise).clamp(-1, 1)                    #      a′ ← a′ + ε
         next_q1 = self.critic1_target(batch.next_obs, next_action)          # [7]  Q′₁(s′, a′)
         next_q2 = self.critic2_target(batch.next_obs, next_action)          #      Q′₂(s′, a′)
         next_q = torch.min(next_q1, next_q2)                                # [8]  the smaller
