@@ -91,6 +91,21 @@ def test_evaluation_plays_other_episodes_than_training(script):
 
 
 @ONE_OF_EACH
+def test_what_steps_of_several_environments_pass_by_is_due(script):
+    """Seven at a time: 100 lies between 98 and 105."""
+    module = load(script)
+    run = module.Run(module.Args())
+    due = []
+    for step in range(7, 211, 7):
+        run.previous_step = step - 7
+        run.step = step
+        if run.due(100):
+            due.append(step)
+        assert not run.due(0)
+    assert due == [105, 203]
+
+
+@ONE_OF_EACH
 def test_an_evaluation_has_one_episode_of_each_environment(script):
     """Short episodes do not count more often; each has 3 + identity modulo 5 steps."""
     module = load(script)
