@@ -687,7 +687,7 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
     """
     delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
     advantage = torch.zeros_like(delta)
-    decay = gamma * gae_lambda * (1 - done)                                    # 0 after the end
+    decay = gamma * gae_lambda * (1 - done)                                    # γλ, 0 at an end
     running = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
         running = delta[t] + decay[t] * running                                # [GAE-2] Σ (γλ)ᵏ δ

@@ -15,7 +15,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from toys import learn, options
 
 pytestmark = pytest.mark.slow
-STEPS, ENVS, OBS, ACTION = 8, 3, 4, 2
+STEPS = 8
+ENVS = 3
+OBS = 4
+ACTION = 2
 
 
 class Spaces(gym.Env):  # never stepped
