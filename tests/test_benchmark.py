@@ -630,9 +630,8 @@ def test_what_cannot_be_compared_has_no_verdict():
 
 
 def test_verdicts_are_corrected_for_the_number_of_cells():
-    """PPO's 2912 ± 748 (3) on Hopper: p = 0.02 alone, but not among ten cells."""
-    hopper = fake_runs("Hopper-v5", [4300.0, 4350, 4400, 4250, 4300], "ppo_continuous")
-    _, p = estimates.welch(tables.finals(hopper), 2912, 748, 3)
+    """Beside PPO's 2912 ± 748 (3) on Hopper: p = 0.028, enough alone, not among 13 cells."""
+    hopper = fake_runs("Hopper-v5", [5400.0, 5450, 5500, 5350, 5400], "ppo_continuous")
     alone = tables.compare_with_published(results.group(hopper))
     others = [f"{name}-v5" for name in ("Ant", "Walker2d", "Swimmer", "Reacher")]
     cells = list(hopper)
@@ -641,9 +640,9 @@ def test_verdicts_are_corrected_for_the_number_of_cells():
         cells += fake_runs(task, [mean - 1, mean, mean + 1], script)
     among = tables.compare_with_published(results.group(sorted_runs(cells)))
     key = hopper[0].key
-    assert alone[key].verdict == ("ahead" if p < 0.05 else "not significant")
-    assert among[key].verdict == ("ahead" if p * len(among) < 0.05 else "not significant")
-    assert p < 0.1 < p * len(among)
+    assert len(among) == 13
+    assert alone[key].verdict == "ahead"
+    assert among[key].verdict == "not significant"
 
 
 def sorted_runs(made):
