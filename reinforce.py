@@ -11,7 +11,7 @@ On-policy: the actor is a Gaussian N(μ(s), σ²). It learns from whole episodes
 environment has finished one.
 
     G_t = Σ γᵏ r_{t+k}, to the end of the episode
-    actor: maximise Σ_t log π(a_t|s_t) (G_t − b)        b: the mean of earlier G
+    actor: maximise Σ_t log π(a_t|s_t) (G_t − b_t)      b_t: the mean of G_t in earlier episodes
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in all five scripts. Labels such as [PG-1] number the
@@ -109,6 +109,7 @@ class AlgorithmArgs:
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
     initial_log_std: float = -0.5  # log σ of the policy at the start; actions lie in [-1, 1]
     gamma: float = 0.99  # γ, discount factor
+    baseline_steps: int = 1000  # time steps with a baseline of their own; later ones share the last
     learning_rate: float = 3e-3  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
     max_grad_norm: float = 0.5  # largest norm of the gradient, of all parameters together
@@ -121,6 +122,7 @@ class Args(AlgorithmArgs, RunArgs):
 
 def check_algorithm_args(args):
     must_be_at_least(1, "num_envs", args)
+    must_be_at_least(1, "baseline_steps", args)
     for name in ("learning_rate", "max_grad_norm"):
         must_be_at_least(0, name, args)
     must_be_sizes("hidden_sizes", args)
@@ -670,6 +672,35 @@ def discounted_return(reward, done, gamma):
 # fmt: on
 
 
+class Baseline(nn.Module):
+    """The mean of G_t over all episodes so far, for each time step t of an episode.
+
+    Steps from the last row on share that row.
+    """
+
+    def __init__(self, num_rows):
+        super().__init__()
+        self.mean = nn.Buffer(torch.zeros(num_rows))
+        self.count = nn.Buffer(torch.zeros(num_rows))
+
+    def row(self, num_steps):
+        """Of the steps 0, …, T − 1: [T]"""
+        steps = torch.arange(num_steps, device=self.mean.device)
+        return steps.clamp(max=len(self.mean) - 1)
+
+    def forward(self, num_steps):
+        """b_t of the steps 0, …, T − 1: [T]"""
+        return self.mean[self.row(num_steps)]
+
+    def update(self, return_, mask):
+        """Adds the returns [T, N] where mask [T, N] is 1."""
+        row = self.row(len(return_))
+        mask = mask.to(self.mean.dtype)
+        self.count.index_add_(0, row, mask.sum(dim=1))
+        error = (return_ - self.mean[row, None]) * mask
+        self.mean.index_add_(0, row, error.sum(dim=1) / self.count[row].clamp(min=1))
+
+
 class Agent(nn.Module):
     """The networks see normalised observations only: `act` and `make_batch` normalise them."""
 
@@ -678,7 +709,7 @@ class Agent(nn.Module):
         self.args = args
         self.obs_statistics = RunningStatistics(obs_size)
         self.actor = Actor(obs_size, action_size, args.hidden_sizes, args.initial_log_std)
-        self.return_statistics = RunningStatistics(())
+        self.baseline = Baseline(args.baseline_steps)
         self.all_parameters = list(self.parameters())
         self.optimizer = torch.optim.Adam(
             self.all_parameters, args.learning_rate, eps=1e-5, fused=True
@@ -721,12 +752,12 @@ class Agent(nn.Module):
         reward = reward_scaler(rollout.reward, done)  # unlike obs, this rollout included
         return_ = discounted_return(reward, done, args.gamma)
         # fmt: off
-        baseline = self.return_statistics.mean.clone()                         # [PG-3] b
-        advantage = (return_ - baseline) * is_first                            # [PG-3] G_t − b
-        self.return_statistics.update(return_[is_first > 0])                   # [PG-3] the next b
+        baseline = self.baseline(len(return_))                                 # [PG-3] b_t
+        advantage = (return_ - baseline[:, None]) * is_first                   # [PG-3] G_t − b_t
+        self.baseline.update(return_, is_first)                                # [PG-3] the next b_t
         # fmt: on
         batch = Batch(obs, rollout.action, advantage)
-        metrics = {"losses/baseline": baseline}
+        metrics = {"losses/baseline": baseline.mean()}
         return Batch(*[column.flatten(0, 1) for column in batch]), metrics
 
     # fmt: off

@@ -74,6 +74,8 @@ def batch(module, steps, envs, seed=0, obs_size=3, action_size=2, terminated=0.0
 def frozen_agent(module, monkeypatch, **values):
     """An agent whose running statistics stay what they are."""
     monkeypatch.setattr(module.RunningStatistics, "update", lambda self, x: None)
+    if hasattr(module, "Baseline"):
+        monkeypatch.setattr(module.Baseline, "update", lambda self, return_, mask: None)
     return make_agent(module, **values)
 
 
@@ -114,7 +116,7 @@ def assert_follows_the_expected_return(name, monkeypatch, baseline=0.0):
         ent_coef=0.0,
     )
     if name == "reinforce":
-        agent.return_statistics.mean.fill_(baseline)
+        agent.baseline.mean[:2] = torch.tensor([baseline, -baseline])
     agent.actor.log_std.data.fill_(-1.0)
     nodes, weights = np.polynomial.hermite_e.hermegauss(14)
     nodes = torch.tensor(nodes)
@@ -201,6 +203,36 @@ def test_PG_3_baseline_is_the_mean_return_of_earlier_batches(name):
 
 
 @carrying("PG-3")
+def test_PG_3_baseline_of_a_step_is_the_mean_return_of_that_step_in_earlier_episodes(name):
+    """Three rollouts of episodes that end apart; of four rows the last is for all later steps."""
+    module = load(name)
+    agent = make_agent(module, num_envs=3, gamma=0.5, baseline_steps=4)
+    earlier = [[] for _ in range(4)]
+    for seed, ends in enumerate([(6, 2, 3), (1, 1, 3), (2, 6, 6)]):
+        num_steps = max(ends)
+        rollout = batch(module, num_steps, 3, seed)
+        for i, length in enumerate(ends):
+            rollout.terminated[length - 1, i] = 1
+        made, metrics = agent.make_batch(rollout, lambda reward, done: reward)
+        advantage = made.advantage.reshape(num_steps, 3).numpy()
+        expected = np.zeros((num_steps, 3))
+        means = []
+        new = [[] for _ in range(4)]
+        for t in range(num_steps):
+            row = min(t, 3)
+            means.append(np.mean(earlier[row]) if earlier[row] else 0)
+            for i, length in enumerate(ends):
+                if t < length:
+                    rest = [0.5**k * rollout.reward[t + k, i].item() for k in range(length - t)]
+                    expected[t, i] = sum(rest) - means[t]
+                    new[row].append(sum(rest))
+        np.testing.assert_allclose(advantage, expected, rtol=1e-6, atol=1e-6)
+        assert metrics["losses/baseline"] == pytest.approx(np.mean(means), abs=1e-6)
+        for row in range(4):
+            earlier[row] += new[row]
+
+
+@carrying("PG-3")
 def test_PG_3_baseline_leaves_the_expected_gradient_as_it_is(name, monkeypatch):
     assert_follows_the_expected_return(name, monkeypatch, baseline=5.0)
 
@@ -245,11 +277,10 @@ def test_PG_4_uses_the_first_and_whole_episode_of_each_environment_only(name):
         rollout.reward[2:, 0] *= factor
         rollout.action[3:, 2] *= factor
         learn(agent, rollout)
-        statistics = agent.return_statistics
-        results.append([*kept[0].values(), statistics.mean, statistics.count])
+        results.append([*kept[0].values(), agent.baseline.mean, agent.baseline.count])
     for left, right in zip(*results, strict=True):
         assert torch.equal(left, right)
-    assert agent.return_statistics.count == 2 + 5 + 3
+    assert agent.baseline.count[:6].tolist() == [3, 3, 2, 1, 1, 0]
 
 
 @carrying("PG-4")
