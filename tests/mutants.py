@@ -1496,6 +1496,266 @@ RUN = [
     ),
 ]
 
+# ── people's tasks and habits ────────────────────────────────────────────────────────────────────
+
+PEOPLES_WAYS = [
+    *at(
+        ALL,
+        "make_env",
+        PEOPLE,
+        (
+            "every task must take a render_mode",
+            "env = ...",
+            "env = gym.make(args.env_id, render_mode='rgb_array', **args.env_kwargs)",
+        ),
+    ),
+    *at(
+        ALL,
+        "why_not_native",
+        PEOPLE,
+        ("an edited make_env is passed by", "native_mujoco.difference(env)", "None"),
+    ),
+    *at(
+        ALL,
+        "Task.__init__",
+        PEOPLE,
+        ("wrappers change no space", "env.observation_space", "env.unwrapped.observation_space"),
+    ),
+    *at(
+        ALL,
+        "Task.step",
+        PEOPLE,
+        ("all of info is kept", "kept = {}", "kept = dict(info)"),
+        ("a reward that is no number", "to_number('reward', reward)", "reward"),
+        (
+            "step may return four values",
+            "not isinstance(result, tuple) or len(result) != 5",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "Task.reset",
+        PEOPLE,
+        (
+            "reset may return no info",
+            "not isinstance(result, tuple) or len(result) != 2",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "Task.flat",
+        PEOPLE,
+        (
+            "observations of another shape than their space",
+            "array.shape != self.task_space.shape",
+            "False",
+        ),
+        (
+            "a Dict is an array",
+            "not isinstance(self.task_space, gym.spaces.Box)",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.naming_the_step",
+        PEOPLE,
+        ("an error of the task says not when", "error.add_note(...)", "pass"),
+    ),
+    *at(
+        ALL,
+        "make_rendering_env",
+        PEOPLE,
+        (
+            "the robot leaves the picture",
+            "env.unwrapped.mujoco_renderer.camera_id = camera.id",
+            "pass",
+        ),
+    ),
+    *at(
+        ALL,
+        "evaluate",
+        PEOPLE,
+        (
+            "an evaluation has no end",
+            "range(args.eval_max_steps)",
+            "range(10 * args.eval_max_steps)",
+        ),
+    ),
+    *at(
+        ALL,
+        "Run.evaluate",
+        PEOPLE,
+        ("two instances at a time", "self.envs.close()", "pass"),
+    ),
+    *at(
+        ALL,
+        "check_task",
+        PEOPLE,
+        (
+            "the task that is looked at stays open",
+            "contextlib.closing(env)",
+            "contextlib.nullcontext(env)",
+        ),
+    ),
+    *at(
+        ALL,
+        "check_spaces",
+        COMMAND_LINE,
+        ("actions need no bounds", "not actions.is_bounded()", "False"),
+        ("discrete actions have no home", "(SCRIPT.parent / 'discrete').is_dir()", "False"),
+    ),
+    *at(
+        ALL,
+        "check_video",
+        COMMAND_LINE,
+        (
+            "a task without frames is a machine without a renderer",
+            "'rgb_array' not in env.metadata.get('render_modes', [])",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "load_policy",
+        PEOPLE,
+        ("actions stay in [-1, 1]", "scale_action(...)", "action.numpy()"),
+        ("observations of a Dict are not flattened", "task.flat(obs)", "obs"),
+    ),
+    *at(
+        ALL,
+        "load_agent",
+        RUNS,
+        (
+            "the best policy is the last",
+            "'best.pt' if best else 'checkpoint.pt'",
+            "'checkpoint.pt'",
+        ),
+        ("the last policy is the best", "'best.pt' if best else 'checkpoint.pt'", "'best.pt'"),
+    ),
+    *at(
+        ALL,
+        "initialize",
+        PEOPLE,
+        ("another run's weights are not taken", "load_state(agent, weights, ...)", "pass"),
+    ),
+    *at(
+        ALL,
+        "note_changed_script",
+        PEOPLE,
+        (
+            "a changed script is not noted",
+            "original.read_bytes() != SCRIPT.read_bytes()",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "make_folder",
+        COMMAND_LINE,
+        (
+            "runs of the same second share a folder",
+            "folder.mkdir(parents=True)",
+            "folder.mkdir(parents=True, exist_ok=True)",
+        ),
+    ),
+    *at(
+        ALL,
+        "command_to",
+        COMMAND_LINE,
+        (
+            "paths with spaces cannot be pasted",
+            "shlex.join(...)",
+            "' '.join([script, *map(str, arguments)])",
+        ),
+        (
+            "hints say python where uv runs",
+            "'UV_RUN_RECURSION_DEPTH' in os.environ",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "main",
+        COMMAND_LINE,
+        ("output must be UTF-8", "stream.reconfigure(...)", "pass"),
+    ),
+    *at(
+        ALL,
+        "main",
+        PEOPLE,
+        ("the current folder has no tasks", "sys.path.append(os.getcwd())", "pass"),
+    ),
+    *at(
+        ALL,
+        "check_training_args",
+        COMMAND_LINE,
+        (
+            "any folder named wandb will do",
+            "wandb is None or wandb.origin is None",
+            "wandb is None",
+        ),
+    ),
+    *at(
+        ALL,
+        "command_line",
+        COMMAND_LINE,
+        ("the docstring's lines flow together", "textwrap.indent(...)", "__doc__"),
+    ),
+    *at(
+        ALL,
+        "Run.__exit__",
+        PEOPLE,
+        ("handlers of signals stay", "signal.signal(number, handler)", "pass"),
+    ),
+    *at(
+        ALL,
+        "Run.interruptible",
+        RESUME,
+        ("evaluations cannot be interrupted", "self.is_interruptible = True", "pass"),
+    ),
+    *at(
+        ALL,
+        "Run.restore",
+        RESUME,
+        (
+            "an extended run is silent on its learning rate",
+            "state['total_timesteps'] != self.args.total_timesteps",
+            "False",
+        ),
+    ),
+    *at(
+        ALL,
+        "Run.finish",
+        RESUME,
+        ("a finished run ends again without a word", "self.first_step == self.step", "False"),
+    ),
+    *at(
+        ALL,
+        "Run.evaluate",
+        RUNS,
+        (
+            "evaluations are not on the console",
+            "say(f'evaluation at step {self.step}: {describe(result)}')",
+            "pass",
+        ),
+    ),
+    *at(
+        ALL,
+        "Run.log",
+        RUNS,
+        ("no chart of the learning rate", "optimizers = ...", "optimizers = []"),
+    ),
+    *at(
+        OFF_POLICY,
+        "warn_if_larger_than_ram",
+        PEOPLE,
+        ("a memory may be too large for the machine", "say(...)", "pass"),
+    ),
+]
+
 MUTANTS = [
     *OPTIONS,
     *ENVIRONMENTS,
@@ -1508,6 +1768,7 @@ MUTANTS = [
     *DISCRETE_MATH,
     *FRAMES,
     *RUN,
+    *PEOPLES_WAYS,
 ]
 
 # ── finding and changing the code ────────────────────────────────────────────────────────────────
