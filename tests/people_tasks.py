@@ -276,6 +276,8 @@ gym.register("Plain-v0", Point, max_episode_steps=50)
 gym.register("Goal-v0", Goal, max_episode_steps=50)
 gym.register("Kinds-v0", Kinds, max_episode_steps=50)
 gym.register("Wrong-v0", Wrong, max_episode_steps=50, disable_env_checker=True)
+# without any of Gymnasium's wrappers
+gym.register("WrongBare-v0", Wrong, disable_env_checker=True, order_enforce=False)
 gym.register("Broken-v0", Broken, max_episode_steps=50)
 gym.register("Reach-v0", Reach)
 gym.register("GlobalNoise-v0", GlobalNoise, max_episode_steps=50)

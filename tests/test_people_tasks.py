@@ -105,9 +105,10 @@ WRONG = {  # what a task returns; what must be said of it
 
 @pytest.mark.parametrize("what", WRONG)
 @pytest.mark.parametrize("how", [SYNC, ASYNC], ids=["sync", "async"])
+@pytest.mark.parametrize("task", ["Wrong-v0", "WrongBare-v0"])
 @ONE_OF_EACH
-def test_what_a_task_returns_wrong_is_named(script, what, how, call):
-    options = ["--env-id", "people_tasks:Wrong-v0", "--env-kwargs", json.dumps({"what": what})]
+def test_what_a_task_returns_wrong_is_named(script, task, what, how, call):
+    options = ["--env-id", f"people_tasks:{task}", "--env-kwargs", json.dumps({"what": what})]
     with pytest.raises((TypeError, RuntimeError)) as caught:
         call(script, *BRIEF[script], *options, *how)
     for part in WRONG[what]:
