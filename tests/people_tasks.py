@@ -221,10 +221,12 @@ class OneInstance(Point):
 
     # each of the processes that tests run in has a port of its own
     port = 45671 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    servers = []  # so that Python's garbage collection frees no port
 
     def __init__(self):
         super().__init__()
         self.server = socket.create_server(("127.0.0.1", self.port))
+        self.servers.append(self.server)
 
     def close(self):
         self.server.close()

@@ -30,6 +30,7 @@ BAD_LINES = [  # options; what the message must name
     (["--env-id", "Nope-v3"], ["--env-id Nope-v3", "doesn't exist"]),
     (["--env-id", "nope:Nope-v3"], ["--env-id nope:Nope-v3", "no module nope"]),
     (["--env-id", "CartPole-v1"], ["--env-id CartPole-v1", "continuous actions", "Discrete(2)"]),
+    (["--env-id", "CartPole-v1"], ["the scripts in discrete/ are for discrete actions"]),
     (["--env-id", "people_tasks:Clipped-v0"], ["have no bounds", "RescaleAction"]),
     (["--env-kwargs", "3"], ["--env-kwargs 3", "JSON object"]),
     (["--env-kwargs", '{"max_episode_steps": 3}'], ["--max-episode-steps", "--capture-video"]),
