@@ -121,8 +121,8 @@ class Args(AlgorithmArgs, RunArgs):
 
 
 def check_algorithm_args(args):
-    must_be_at_least(1, "num_envs", args)
-    must_be_at_least(1, "baseline_steps", args)
+    for name in ("num_envs", "baseline_steps"):
+        must_be_at_least(1, name, args)
     for name in ("learning_rate", "max_grad_norm"):
         must_be_at_least(0, name, args)
     must_be_sizes("hidden_sizes", args)
@@ -672,35 +672,6 @@ def discounted_return(reward, done, gamma):
 # fmt: on
 
 
-class Baseline(nn.Module):
-    """The mean of G_t over all episodes so far, for each time step t of an episode.
-
-    Steps from the last row on share that row.
-    """
-
-    def __init__(self, num_rows):
-        super().__init__()
-        self.mean = nn.Buffer(torch.zeros(num_rows))
-        self.count = nn.Buffer(torch.zeros(num_rows))
-
-    def row(self, num_steps):
-        """Of the steps 0, …, T − 1: [T]"""
-        steps = torch.arange(num_steps, device=self.mean.device)
-        return steps.clamp(max=len(self.mean) - 1)
-
-    def forward(self, num_steps):
-        """b_t of the steps 0, …, T − 1: [T]"""
-        return self.mean[self.row(num_steps)]
-
-    def update(self, return_, mask):
-        """Adds the returns [T, N] where mask [T, N] is 1."""
-        row = self.row(len(return_))
-        mask = mask.to(self.mean.dtype)
-        self.count.index_add_(0, row, mask.sum(dim=1))
-        error = (return_ - self.mean[row, None]) * mask
-        self.mean.index_add_(0, row, error.sum(dim=1) / self.count[row].clamp(min=1))
-
-
 class Agent(nn.Module):
     """The networks see normalised observations only: `act` and `make_batch` normalise them."""
 
@@ -709,7 +680,8 @@ class Agent(nn.Module):
         self.args = args
         self.obs_statistics = RunningStatistics(obs_size)
         self.actor = Actor(obs_size, action_size, args.hidden_sizes, args.initial_log_std)
-        self.baseline = Baseline(args.baseline_steps)
+        self.baseline = nn.Buffer(torch.zeros(args.baseline_steps))
+        self.baseline_count = nn.Buffer(torch.zeros(args.baseline_steps))
         self.all_parameters = list(self.parameters())
         self.optimizer = torch.optim.Adam(
             self.all_parameters, args.learning_rate, eps=1e-5, fused=True
@@ -747,14 +719,17 @@ class Agent(nn.Module):
         done = torch.maximum(rollout.terminated, rollout.truncated)
         # 1 in each environment's first episode; what follows it, while others still play theirs,
         # counts only in the statistics of observations and rewards
-        is_first = (done.cumsum(dim=0) - done == 0).float()
+        is_first = (done.cumsum(dim=0) - done == 0).to(self.baseline.dtype)
         done[-1] = 1
         reward = reward_scaler(rollout.reward, done)  # unlike obs, this rollout included
         return_ = discounted_return(reward, done, args.gamma)
+        row = torch.arange(len(return_), device=return_.device).clamp(max=len(self.baseline) - 1)
         # fmt: off
-        baseline = self.baseline(len(return_))                                 # [PG-3] b_t
+        baseline = self.baseline[row]                                          # [PG-3] b_t
         advantage = (return_ - baseline[:, None]) * is_first                   # [PG-3] G_t − b_t
-        self.baseline.update(return_, is_first)                                # [PG-3] the next b_t
+        self.baseline_count.index_add_(0, row, is_first.sum(dim=1))
+        count = self.baseline_count[row].clamp(min=1)
+        self.baseline.index_add_(0, row, advantage.sum(dim=1) / count)         # [PG-3] the next b_t
         # fmt: on
         batch = Batch(obs, rollout.action, advantage)
         metrics = {"losses/baseline": baseline.mean()}
@@ -768,7 +743,9 @@ class Agent(nn.Module):
         actor_loss = -(log_prob * batch.advantage).sum() / args.num_envs        # [PG-4] per episode
         actor_loss.backward()
         nn.utils.clip_grad_norm_(self.all_parameters, args.max_grad_norm)
-        return {"losses/policy_loss": actor_loss.detach()}
+        return {
+            "losses/policy_loss": actor_loss.detach(),
+        }
     # fmt: on
 
 
@@ -803,7 +780,7 @@ def train(args):
             # step and store
             rollout.add(envs.step(action))
 
-            # learn
+            # learn (an incomplete last rollout waits until the run is extended)
             if rollout.is_full():
                 transitions = rollout.take()
                 if args.anneal_lr:

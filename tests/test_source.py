@@ -56,7 +56,7 @@ NOT_IN_DISCRETE = {"why_not_native", "print_mujoco_warning", "scale_action"}
 DIFFERENCES = [
     ("ddpg", "td3", 74),
     ("a2c", "ppo_continuous", 69),
-    ("reinforce", "a2c", 163),
+    ("reinforce", "a2c", 133),
     ("discrete/dqn", "discrete/double_dqn", 21),
     ("discrete/dqn", "discrete/dqn_atari", 285),  # its memory is most of it
 ]
