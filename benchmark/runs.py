@@ -331,6 +331,7 @@ def write_provenance(job):
         "task": job.task,
         "seed": job.seed,
         "packages": job.packages,
+        "preloaded": Path(os.environ.get("LD_PRELOAD", "")).name,
         "attempts": job.log_text().count("starting\n"),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

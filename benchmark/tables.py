@@ -259,7 +259,7 @@ def time_table(cells):
     for (script, options, task), runs in newest(cells).items():
         seconds = np.array([run.column("wall_seconds")[-1] for run in runs])
         rates = [run.steps / second for run, second in zip(runs, seconds, strict=True)]
-        machines = {f"{run.config['processor']}, {run.config['device']}" for run in runs}
+        machines = {machine(run) for run in runs}
         compiled = "yes" if all("compile" in run.options.split(",") for run in runs) else "no"
         rows.append(
             [
@@ -271,8 +271,15 @@ def time_table(cells):
                 ", ".join(sorted(machines)),
             ]
         )
-    header = "script | task | compiled | minutes per run | steps/s | processor, device"
+    header = "script | task | compiled | minutes per run | steps/s | processor, device, preloaded"
     return markdown(header, "lllrrl", rows)
+
+
+def machine(run):
+    parts = [run.config["processor"], run.config["device"]]
+    if run.provenance.get("preloaded"):
+        parts.append(run.provenance["preloaded"])
+    return ", ".join(parts)
 
 
 def seconds_to(run, goal):

@@ -240,6 +240,15 @@ def test_what_dies_again_and_again_is_given_up(stand_in, tmp_path):
     assert died == [3, 3, 3]
 
 
+def test_a_run_keeps_the_name_of_the_library_that_was_preloaded(stand_in, tmp_path, monkeypatch):
+    campaign(stand_in, tmp_path / "plain", seeds=[1])
+    monkeypatch.setenv("LD_PRELOAD", str(tmp_path / "fast.so"))  # not there: the loader goes on
+    campaign(stand_in, tmp_path / "fast", seeds=[1])
+    (plain,) = results.read(tmp_path / "plain")
+    (fast,) = results.read(tmp_path / "fast")
+    assert tables.machine(fast) == tables.machine(plain) + ", fast.so"
+
+
 def test_a_wrong_option_is_not_tried_again(stand_in, tmp_path):
     said = campaign(stand_in, tmp_path / "bad", "--options", "x=bad", seeds=[1], status=1)
     assert "--x bad: no" in said and not results.read(tmp_path / "bad")
