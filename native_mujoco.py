@@ -26,6 +26,7 @@ then makes these environments. gym.make, and the modes "sync" and "async", stay 
 vector environment from one Python thread only.
 """
 
+import abc
 import contextlib
 import copy
 import functools
@@ -59,7 +60,7 @@ RENDER_MODES = (None, "rgb_array", "depth_array", "rgbd_tuple")
 # ── what the tasks share ─────────────────────────────────────────────────────────────────────────
 
 
-class NativeMujoco(gym.vector.VectorEnv):
+class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
     """N environments of one task. All arrays are [N, …], one row for each environment.
 
     A task says what it observes (`observe`), earns (`reward`) and tells (`place`). MuJoCo's derived
@@ -249,13 +250,13 @@ class NativeMujoco(gym.vector.VectorEnv):
     def close_extras(self, **kwargs):
         self.env.close()
 
+    @abc.abstractmethod
     def observe(self):
         """Observations [N, O] of the state as it is, in an array of their own."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def reward(self, actions):
         """Reward [N] and terminated [N] of the step just made, and its infos [N] by name."""
-        raise NotImplementedError
 
     def place(self):
         """Infos that a reset gives as well as a step."""
@@ -302,7 +303,10 @@ def sum_of_squares(x):
 
 
 class Runner(NativeMujoco):
-    """Gets on along x: reward is speed and health, less the costs of control and contact."""
+    """Gets on along x: reward is speed and health, less the costs of control and contact.
+
+    A task with can_fall has `healthy` [N], one with reads_contact_forces has `contact_cost` [N].
+    """
 
     hidden_positions = 1  # leading coordinates that observations leave out
     can_fall = False  # whether being healthy is rewarded
@@ -328,12 +332,6 @@ class Runner(NativeMujoco):
 
     def control_cost(self, actions):
         return self.options.ctrl_cost_weight * sum_of_squares(actions)
-
-    def contact_cost(self):
-        raise NotImplementedError
-
-    def healthy(self):
-        raise NotImplementedError
 
     def reward(self, actions):
         forward = self.options.forward_reward_weight * self.velocity[:, 0]
