@@ -568,7 +568,7 @@ class Batch(NamedTuple):
 
     obs: torch.Tensor  # normalised s [B, O]
     action: torch.Tensor  # a [B, A]
-    advantage: torch.Tensor  # G − b [B], 0 after the end of an environment's first episode
+    advantage: torch.Tensor  # G_t − b_t [B], 0 after the end of an environment's first episode
 
 
 # ── 4  networks ──────────────────────────────────────────────────────────────────────────────────
@@ -728,7 +728,7 @@ class Agent(nn.Module):
         baseline = self.baseline[row]                                          # [PG-3] b_t
         advantage = (return_ - baseline[:, None]) * is_first                   # [PG-3] G_t − b_t
         self.baseline_count.index_add_(0, row, is_first.sum(dim=1))
-        count = self.baseline_count[row].clamp(min=1)
+        count = self.baseline_count[row]
         self.baseline.index_add_(0, row, advantage.sum(dim=1) / count)         # [PG-3] the next b_t
         # fmt: on
         batch = Batch(obs, rollout.action, advantage)
