@@ -250,7 +250,7 @@ class SlowSteps(Point):
 
     def __init__(self, pause=0.15):
         super().__init__()
-        self.pause = pause
+        self.pause = float(os.environ.get("SECONDS_PER_STEP", pause))
         self.announced = "ANNOUNCE_STEPS" not in os.environ
 
     def step(self, action):

@@ -211,14 +211,15 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(
     script, number, status, vectorization, tmp_path
 ):
     """In the middle of training, of an evaluation, of a resume's replay; no process is left."""
-    options = [*SLOW_OPTIONS[script], "--vectorization", vectorization, "--run-dir", "run"]
+    options = [*SLOW_OPTIONS[script], "--vectorization", vectorization, "--run-dir"]
     moments = [
-        ("training", options, 1.0),
-        ("replay", ["--resume", "run"], 0.3),
-        ("evaluation", ["--evaluate", "run", "--eval-max-steps", 1000], 0.5),
+        ("training", [*options, "run"], 1.0, "0.15"),
+        ("replay", ["--resume", "run"], 0.3, "10"),
+        ("evaluation of a run", [*options, "another"], 0.3, "10"),
+        ("evaluation", ["--evaluate", "run"], 0.5, "10"),
     ]
-    for what, how, pause in moments:
-        process = start(script, *how, cwd=tmp_path, ANNOUNCE_STEPS="1")
+    for what, how, pause, seconds in moments:
+        process = start(script, *how, cwd=tmp_path, ANNOUNCE_STEPS="1", SECONDS_PER_STEP=seconds)
         for line in process.stdout:
             if "steps of the task begin" in line:
                 break
@@ -230,7 +231,7 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(
         os.killpg(process.pid, number)
         said = process.communicate(timeout=30)[0]
         assert process.returncode == status, said
-        # a second, and what a busy machine adds; what is interrupted would take minutes
+        # a second, and what a busy machine adds; a step alone would take ten
         assert time.monotonic() - began < 5, what
         assert not processes_of(process), what
         assert "Traceback" not in said, said
