@@ -1149,7 +1149,8 @@ class Run:
     def finish(self):
         """Saves, then evaluates. A run that was asked to stop saves only."""
         last_evaluated = self.evaluations[-1]["global_step"] if self.evaluations else None
-        self.evaluation_pending = self.evaluation_pending or last_evaluated != self.step
+        if last_evaluated != self.step and not self.stop_requested():
+            self.evaluation_pending = True
         self.save()
         if self.evaluation_pending and not self.stop_requested():
             self.evaluate()

@@ -1728,6 +1728,11 @@ PEOPLES_WAYS = [
         "Run.finish",
         RESUME,
         ("a finished run ends again without a word", "self.first_step == self.step", "False"),
+        (
+            "a request to stop makes an evaluation when the run goes on",
+            "last_evaluated != self.step and not self.stop_requested()",
+            "last_evaluated != self.step",
+        ),
     ),
     *at(
         ALL,

@@ -118,6 +118,26 @@ def test_a_run_goes_on_from_each_of_its_checkpoints(script, saves, call, monkeyp
     assert_same_run(tmp_path / "whole", tmp_path / "died")
 
 
+def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(script, call, monkeypatch, tmp_path):
+    """Ctrl-C comes between two evaluations: none is made of the step where it came."""
+    module = load(script)
+    options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--num-envs", 2]
+    call(script, *options, "--run-dir", "whole")
+    advance = module.Run.advance
+
+    def advance_and_stop(run):
+        advance(run)
+        if run.step == 62:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "advance", advance_and_stop)
+        call(script, *options, "--run-dir", "stopped", status=130)
+    assert 62 <= checkpoint(tmp_path / "stopped")["step"] < checkpoint(tmp_path / "whole")["step"]
+    call(script, "--resume", "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
 @ONE_OF_EACH
 def test_a_run_may_be_resumed_with_another_vectorization(script, call, monkeypatch, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
