@@ -55,6 +55,7 @@ RESUME = ("test_resume.py",)
 PEOPLE = ("test_people_tasks.py",)
 REQUESTS = ("test_resume.py::test_a_request_to_stop_is_granted_at_once_and_saves",)
 COMMAND_LINE = ("test_command_line.py",)
+COPIES = ("test_copied_and_edited.py",)
 TABLE_AND_DQN = ("test_discrete.py",)
 FRAMES_AND_RUNS = ("test_dqn_atari.py", "test_discrete.py")
 
@@ -1758,6 +1759,52 @@ PEOPLES_WAYS = [
     ),
 ]
 
+# what people change in copies must not break on them
+COPIED_AND_EDITED = [
+    *at(
+        ALL,
+        "load_args",
+        COPIES,
+        ("options of several numbers are not restored", "options[name] = tuple(value)", "pass"),
+    ),
+    *at(
+        ALL,
+        "why_not_native",
+        COPIES,
+        ("a wrapper in make_env is passed by", "native_mujoco.difference(env)", "None"),
+    ),
+    *at(
+        ALL,
+        "Run.start",
+        COPIES,
+        (
+            "nothing but what the script has is saved",
+            "{'envs': envs, 'agent': agent, **parts}",
+            "{'envs': envs, 'agent': agent, 'buffer': parts.get('buffer')}",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "ReplayBuffer.__init__",
+        COPIES,
+        (
+            "the memory has single precision",
+            "like.detach().new_empty(...)",
+            "torch.empty(capacity, sum(widths))",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "Agent.act",
+        COPIES,
+        (
+            "observations have single precision",
+            "obs.to(self.actor_parameters[0])",
+            "obs.to(self.actor_parameters[0].device)",
+        ),
+    ),
+]
+
 MUTANTS = [
     *OPTIONS,
     *ENVIRONMENTS,
@@ -1771,6 +1818,7 @@ MUTANTS = [
     *FRAMES,
     *RUN,
     *PEOPLES_WAYS,
+    *COPIED_AND_EDITED,
 ]
 
 # ── finding and changing the code ────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from conftest import ROOT, SMALL, checkpoint, run
 
@@ -116,8 +117,8 @@ EDITS = {  # script; (what is replaced, by what) in its text
 }
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
+def train_twice(edit, tmp_path):
+    """The checkpoints of an edited copy's run at step 600, and of its resume at step 900."""
     script, replacements = EDITS[edit]
     text = (ROOT / f"{script}.py").read_text()
     for old, new in replacements:
@@ -127,11 +128,38 @@ def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
     copy.write_text(text)
     options = [*SMALL[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
     run(copy, *options, "--total-timesteps", 600, cwd=tmp_path)
-    before = checkpoint(tmp_path / "run")["agent"]
+    before = checkpoint(tmp_path / "run")
     run(copy, "--resume", "run", "--total-timesteps", 900, cwd=tmp_path)
-    after = checkpoint(tmp_path / "run")["agent"]
+    return before, checkpoint(tmp_path / "run")
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
+    script, _ = EDITS[edit]
+    before, after = (state["agent"] for state in train_twice(edit, tmp_path))
     moved = {name for name in before if not before[name].equal(after[name])}
     assert any(name.startswith("actor.") for name in moved)
     assert ("actor.log_std" in moved) == (script not in ("td3", "ddpg") and "does not" not in edit)
-    said = run(copy, "--evaluate", "run", cwd=tmp_path).stdout
+    said = run(tmp_path / "mine.py", "--evaluate", "run", cwd=tmp_path).stdout
     assert re.search("policy of step 900, .*return -?[0-9]", said)
+
+
+def test_a_scheduler_is_saved_and_goes_on_where_it_was(tmp_path):
+    before, after = train_twice("a learning-rate scheduler", tmp_path)
+    steps = [state["step"] for state in (before, after)]
+    rounds = [state["scheduler"]["last_epoch"] for state in (before, after)]
+    assert steps == [600, 900]
+    assert rounds[1] * 600 == rounds[0] * 900 > 0
+
+
+def test_noise_with_a_state_is_saved(tmp_path):
+    before, after = train_twice("Ornstein-Uhlenbeck noise", tmp_path)
+    states = [state["agent"]["noise.state"] for state in (before, after)]
+    assert states[0].any()
+    assert not states[0].equal(states[1])
+
+
+def test_double_precision_reaches_the_memory(tmp_path):
+    train_twice("double precision", tmp_path)
+    rows = np.load(next((tmp_path / "run").glob("replay.*.npy")))
+    assert rows.dtype == np.float64
