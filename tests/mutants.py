@@ -1764,7 +1764,7 @@ COPIED_AND_EDITED = [
     *at(
         ALL,
         "load_args",
-        COPIES,
+        RESUME,
         ("options of several numbers are not restored", "options[name] = tuple(value)", "pass"),
     ),
     *at(

@@ -78,7 +78,7 @@ EDITS = {  # script; (what is replaced, by what) in its text
         [("torch.ones(action_size))", "torch.ones(action_size), False)")],
     ),
     "a wrapper": (
-        "reinforce",
+        "a2c",
         [
             (
                 "    return env\n\n\ndef make_vector_env",
@@ -133,7 +133,7 @@ def train_twice(edit, tmp_path):
     return before, checkpoint(tmp_path / "run")
 
 
-@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{EDITS[edit][0]}: {edit}")
 def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
     script, _ = EDITS[edit]
     before, after = (state["agent"] for state in train_twice(edit, tmp_path))
@@ -144,7 +144,7 @@ def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
     assert re.search("policy of step 900, .*return -?[0-9]", said)
 
 
-def test_a_scheduler_is_saved_and_goes_on_where_it_was(tmp_path):
+def test_a_scheduler_in_a_copy_of_td3_is_saved_and_goes_on_where_it_was(tmp_path):
     before, after = train_twice("a learning-rate scheduler", tmp_path)
     steps = [state["step"] for state in (before, after)]
     rounds = [state["scheduler"]["last_epoch"] for state in (before, after)]
@@ -152,14 +152,14 @@ def test_a_scheduler_is_saved_and_goes_on_where_it_was(tmp_path):
     assert rounds[1] * 600 == rounds[0] * 900 > 0
 
 
-def test_noise_with_a_state_is_saved(tmp_path):
+def test_noise_with_a_state_in_a_copy_of_ddpg_is_saved(tmp_path):
     before, after = train_twice("Ornstein-Uhlenbeck noise", tmp_path)
     states = [state["agent"]["noise.state"] for state in (before, after)]
     assert states[0].any()
     assert not states[0].equal(states[1])
 
 
-def test_double_precision_reaches_the_memory(tmp_path):
+def test_double_precision_in_a_copy_of_td3_reaches_the_memory(tmp_path):
     train_twice("double precision", tmp_path)
     rows = np.load(next((tmp_path / "run").glob("replay.*.npy")))
     assert rows.dtype == np.float64

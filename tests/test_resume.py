@@ -208,6 +208,14 @@ def test_an_extended_run_says_that_the_learning_rate_follows_the_new_length(call
 
 
 @ONE_OF_EACH
+def test_a_resume_may_repeat_the_options_of_the_run(script, call):
+    options = [*SMALL[script], "--env-id", "Pendulum-v1", "--hidden-sizes", "16", "8"]
+    call(script, *options, "--total-timesteps", 600, "--run-dir", "run")
+    said = call(script, *options, "--total-timesteps", 900, "--resume", "run").out
+    assert "finished at step 900" in said
+
+
+@ONE_OF_EACH
 def test_a_finished_run_says_so_and_how_to_extend_it(script, call):
     call(script, *SMALL[script], "--env-id", "Pendulum-v1", "--run-dir", "run")
     said = call(script, "--resume", "run").out
