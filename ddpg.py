@@ -84,7 +84,7 @@ class RunArgs:
     vectorization: Literal["auto", "sync", "async", "native"] = "auto"
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
-    # of float32, see torch.set_float32_matmul_precision
+    # of float32 matrix products, see torch.set_float32_matmul_precision
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
@@ -143,7 +143,7 @@ def check_algorithm_args(args):
     first_steps = math.ceil(args.learning_starts / args.num_envs) * args.num_envs
     if first_steps + args.num_envs > args.total_timesteps:
         raise UsageError(
-            f"--learning-starts {args.learning_starts}: must be at least one step of all "
+            f"--learning-starts {args.learning_starts}: must leave a step of all "
             f"environments before --total-timesteps {args.total_timesteps}, or nothing is learned"
         )
 
@@ -175,7 +175,7 @@ class Episode(NamedTuple):
 def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
-    `options` go to gym.make; a video passes render_mode. A wrapper that scales rewards scales the
+    `options` go to gym.make; recording passes render_mode. A wrapper that scales rewards scales the
     returns of evaluations too. What a wrapper learns, such as the statistics of
     NormalizeObservation, is neither saved nor shared with evaluations.
     """
@@ -1092,7 +1092,7 @@ class Run:
         if state["total_timesteps"] != self.args.total_timesteps:
             say(
                 f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}; "
-                "what falls over the run, such as a learning rate, follows the new length from here"
+                "schedules, such as the learning rate's, follow the new length from here"
             )
 
     def finish(self):

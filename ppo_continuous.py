@@ -84,7 +84,7 @@ class RunArgs:
     vectorization: Literal["auto", "sync", "async", "native"] = "auto"
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
-    # of float32, see torch.set_float32_matmul_precision
+    # of float32 matrix products, see torch.set_float32_matmul_precision
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
@@ -182,7 +182,7 @@ class Episode(NamedTuple):
 def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
-    `options` go to gym.make; a video passes render_mode. A wrapper that scales rewards scales the
+    `options` go to gym.make; recording passes render_mode. A wrapper that scales rewards scales the
     returns of evaluations too. What a wrapper learns, such as the statistics of
     NormalizeObservation, is neither saved nor shared with evaluations.
     """
@@ -790,7 +790,7 @@ class Agent(nn.Module):
         ratio = log_ratio.exp()                                                   # [PPO-1] ρ
         clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)             # [PPO-2]
         surrogate = torch.min(ratio * batch.advantage, clipped * batch.advantage) # [PPO-3] minimum
-        actor_loss = -surrogate.mean()
+        actor_loss = -surrogate.mean()                                            #         mean
         critic_loss = F.mse_loss(self.critic(batch.obs), batch.return_)           # [AC-2]
         entropy = self.actor.entropy()                                            # [AC-3]
         loss = actor_loss + args.vf_coef * critic_loss - args.ent_coef * entropy  # [AC-4]
@@ -800,7 +800,7 @@ class Agent(nn.Module):
             "losses/policy_loss": actor_loss.detach(),
             "losses/value_loss": critic_loss.detach(),
             "losses/entropy": entropy.detach(),
-            # an unbiased estimate of KL(π_old, π), of lower variance than −log ρ
+            # estimates KL(π_old, π), with less noise than −log ρ while ρ is near 1
             "losses/approx_kl": (ratio - 1 - log_ratio).detach().mean(),          # [PPO-4] KL
             "losses/clipfrac": (ratio != clipped).float().mean(),
         }
@@ -1148,7 +1148,7 @@ class Run:
         if state["total_timesteps"] != self.args.total_timesteps:
             say(
                 f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}; "
-                "what falls over the run, such as a learning rate, follows the new length from here"
+                "schedules, such as the learning rate's, follow the new length from here"
             )
 
     def finish(self):

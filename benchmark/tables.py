@@ -81,7 +81,7 @@ class Comparison(NamedTuple):
     """Of a cell with its published target."""
 
     target: dict  # the row of published_targets.csv
-    verdict: str  # ahead, behind, not significant, or why there is no verdict
+    verdict: str  # ahead, behind, not significantly different, or why there is no verdict
 
 
 def compare_with_published(cells):
@@ -104,7 +104,7 @@ def compare_with_published(cells):
         comparisons[key] = Comparison(target, verdict)
     p_values = holm([p for _, p in tests.values()])
     for (key, (t, _)), p in zip(tests.items(), p_values, strict=True):
-        verdict = "not significant"
+        verdict = "not significantly different"
         if p < 0.05:
             verdict = "ahead" if t > 0 else "behind"
         comparisons[key] = comparisons[key]._replace(verdict=verdict)
@@ -150,7 +150,7 @@ def final_table(cells):
         )
     return markdown(
         "script | task | steps | seeds | return, mean ± std | IQM | 95 % | published, mean ± std "
-        "(seeds); task version, protocol, source | ours is | version",
+        "(seeds); task version, protocol, source | verdict on ours | version",
         "llrrrrrlll",
         rows,
     )
@@ -201,15 +201,17 @@ def count_verdicts(cells):
             if not target["protocol"] and key[3].endswith(f"-{target['published_version']}"):
                 comparable.append(verdict)
     return (
-        f"Of {len(verdicts)} cells with a published number {verdict_counts(verdicts)}. Of the "
-        f"{len(comparable)} whose published number is of mean actions and of the same version of "
-        f"the task {verdict_counts(comparable)}."
+        f"Of {len(verdicts)} pairs of a script and a task with a published number, "
+        f"{verdict_counts(verdicts)}. Of the {len(comparable)} whose published number is of mean "
+        f"actions and of the same version of the task, {verdict_counts(comparable)}."
     )
 
 
 def verdict_counts(verdicts):
-    counts = [verdicts.count(word) for word in ("ahead", "behind", "not significant")]
-    return "{} are ahead, {} behind, {} not significantly different".format(*counts)
+    words = ("ahead", "behind", "not significantly different", "one seed")
+    counts = [verdicts.count(word) for word in words]
+    text = "{} are ahead, {} behind, {} not significantly different, {} have one seed"
+    return text.format(*counts)
 
 
 # ── aggregates over tasks ────────────────────────────────────────────────────────────────────────

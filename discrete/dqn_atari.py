@@ -76,7 +76,7 @@ class RunArgs:
     vectorization: Literal["sync", "async"] = "sync"  # async: a process per environment
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
-    # of float32, see torch.set_float32_matmul_precision
+    # of float32 matrix products, see torch.set_float32_matmul_precision
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
@@ -135,12 +135,12 @@ def check_algorithm_args(args):
     first_steps = math.ceil(args.learning_starts / args.num_envs) * args.num_envs
     if first_steps + args.num_envs > args.total_timesteps:
         raise UsageError(
-            f"--learning-starts {args.learning_starts}: must be at least one step of all "
+            f"--learning-starts {args.learning_starts}: must leave a step of all "
             f"environments before --total-timesteps {args.total_timesteps}, or nothing is learned"
         )
 
 
-# ── 2  environments: the same text in all scripts ────────────────────────────────────────────────
+# ── 2  environments: nearly the same text in all scripts ─────────────────────────────────────────
 
 
 class Transition(NamedTuple):
@@ -168,7 +168,7 @@ def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
     Its observations are K frames [K, S, S], the newest last; `load_policy` gives a policy of them.
-    `options` go to gym.make; a video passes render_mode. A wrapper that scales rewards scales the
+    `options` go to gym.make; recording passes render_mode. A wrapper that scales rewards scales the
     returns of evaluations too. What a wrapper learns, such as the statistics of
     NormalizeObservation, is neither saved nor shared with evaluations.
     """
@@ -775,8 +775,8 @@ class Agent(nn.Module):
     @torch.no_grad()
     def target(self, batch):
         """y [B], the target of the network."""
-        next_values = self.target_network(batch.next_obs)                     #          Q′(s′, ·)
-        next_q = next_values.max(dim=-1).values                               #          max Q′
+        next_values = self.target_network(batch.next_obs)                     # [DQN-2]  Q′(s′, ·)
+        next_q = next_values.max(dim=-1).values                               # [DQN-2]  max Q′
         reward = batch.reward.sign() if self.args.clip_rewards else batch.reward
         return reward + self.args.gamma * (1 - batch.terminated) * next_q     # [DQN-2]  y
 
@@ -791,7 +791,7 @@ class Agent(nn.Module):
         target = self.target(batch)
         values = self.q_network(batch.obs)
         action = batch.action.long().unsqueeze(-1)
-        q = values.gather(-1, action).squeeze(-1)                             #          Q(s, a)
+        q = values.gather(-1, action).squeeze(-1)                             # [DQN-3]  Q(s, a)
         loss = F.mse_loss(q, target)                                          # [DQN-3]  (Q − y)²
         loss.backward()
         return {
@@ -854,7 +854,7 @@ def train(args):
     return run.folder
 
 
-# ── 7  run folder, checkpoint, evaluation, command line: the same text in all scripts ────────────
+# ── 7  run folder, checkpoint, evaluation, command line: nearly the same text in all scripts ─────
 
 SCRIPT = Path(__file__).resolve()
 RESUME_MAY_CHANGE = {  # options that --resume can change
@@ -1143,7 +1143,7 @@ class Run:
         if state["total_timesteps"] != self.args.total_timesteps:
             say(
                 f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}; "
-                "what falls over the run, such as a learning rate, follows the new length from here"
+                "schedules, such as the learning rate's, follow the new length from here"
             )
 
     def finish(self):

@@ -44,17 +44,22 @@ def equations(page):
 def lines(page):
     """[(line number, labels)] of the lines of a page's script that are a step with a label.
 
-    Where the comment leaves the place of the label empty, the step above goes on to this line.
+    Where the comment leaves the place of the label empty, the step above goes on to this line,
+    unless a blank line is between them.
     """
     found = []
+    goes_on = False
     for number, line in enumerate((ROOT / SCRIPTS[page]).read_text().splitlines(), 1):
         comment = line.partition("#")[2]
         labels = LABEL.findall(comment)
         if labels:
             found.append((number, labels))
-        elif found and comment.startswith("     "):
+            goes_on = True
+        elif goes_on and comment.startswith("     "):
             last, labels = found[-1]
             found += [(between, labels) for between in range(last + 1, number + 1)]
+        elif not line:
+            goes_on = False
     return found
 
 

@@ -1769,12 +1769,6 @@ COPIED_AND_EDITED = [
     ),
     *at(
         ALL,
-        "why_not_native",
-        COPIES,
-        ("a wrapper in make_env is passed by", "native_mujoco.difference(env)", "None"),
-    ),
-    *at(
-        ALL,
         "Run.start",
         COPIES,
         (

@@ -651,7 +651,7 @@ def test_verdicts_are_corrected_for_the_number_of_cells():
     key = hopper[0].key
     assert len(among) == 13
     assert alone[key].verdict == "ahead"
-    assert among[key].verdict == "not significant"
+    assert among[key].verdict == "not significantly different"
 
 
 def sorted_runs(made):

@@ -74,6 +74,7 @@ LABELS = {
 ABSENT = {  # labels of a sibling that this script has no line for
     "ddpg": {"6", "8"},
     "a2c": {"PG-2", "PG-3", "PG-4"},
+    "discrete/double_dqn": {"DQN-2"},
     "ppo_continuous": {"PG-2", "PG-3", "PG-4", "AC-1"},
 }
 
