@@ -112,18 +112,34 @@ def test_each_equation_of_a_page_is_a_line_of_its_script_and_the_other_way_round
     assert len(equations) == len({tuple(tag) for tag in equations})
 
 
-def test_a_step_of_several_lines_is_all_of_them():
-    rows = source("td3").splitlines()
-    found = [
+def labelled_lines(script, label):
+    rows = source(script).splitlines()
+    return [
         rows[number - 1].split("#")[0].strip()
-        for number, labels in hooks.lines("td3")
-        if labels == ["6"]
+        for number, labels in hooks.lines(script)
+        if labels == [label]
     ]
-    assert found == [
+
+
+def test_a_step_of_several_lines_is_all_of_them():
+    assert labelled_lines("td3", "6") == [
         "noise = args.policy_noise * torch.randn_like(next_action)",
         "noise = noise.clamp(-args.noise_clip, args.noise_clip)",
         "next_action = (next_action + noise).clamp(-1, 1)",
     ]
+    assert labelled_lines("dqn", "DQN-2") == [
+        "next_values = self.target_network(batch.next_obs)",
+        "next_q = next_values.max(dim=-1).values",
+        "return batch.reward + self.args.gamma * (1 - batch.terminated) * next_q",
+    ]
+
+
+@each_script
+def test_a_step_ends_with_its_paragraph(script):
+    rows = source(script).splitlines()
+    for number, labels in hooks.lines(script):
+        code = rows[number - 1].split("#")[0].strip()
+        assert code and not code.startswith(("def ", "class ", "@", "return {")), labels
 
 
 # names, commands, links
