@@ -208,8 +208,10 @@ def on_page_markdown(markdown, page, config, files):
     markdown = re.sub(r"<!-- diff (\S+) (\S+) -->", lambda match: diff(*match.groups()), markdown)
     markdown = DEFAULT.sub(lambda match: f"`--{match[1]} {default(*match.groups())}`", markdown)
     markdown = markdown.replace(FIGURES, "figures/")
-    if not page.parent:
-        page.meta["hide"] = ["navigation", "toc"] if name in PAGES else ["navigation"]
+    if name in PAGES:
+        page.meta["hide"] = ["navigation", "toc"]  # they would take the place of the code
+    elif not page.parent:
+        page.meta["hide"] = ["navigation"]
     if name in PAGES:
         markdown += "\n\n" + carried_equations(name)
 

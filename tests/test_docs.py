@@ -535,9 +535,10 @@ def test_the_code_follows_the_text_as_one_scrolls(browser, look, middle):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("look", [WIDE, PHONE], ids=["wide", "phone"])
 @each_script
-def test_labels_stay_in_view_on_a_phone(browser, script):
-    page, wrong = browser(f"{script}.html", PHONE)
+def test_labels_stay_in_view(browser, script, look):
+    page, wrong = browser(f"{script}.html", look)
     boxes = page.evaluate(
         """() => {
             const pane = document.querySelector('.reading details pre').getBoundingClientRect()
