@@ -726,7 +726,7 @@ class Agent(nn.Module):
         return mean + self.actor.log_std.exp() * torch.randn_like(mean)
 
     def update(self, rollout, reward_scaler):
-        """One update from a rollout [T, N, …]. Returns what to log."""
+        """Learns from a rollout [T, N, …]. Returns what to log."""
         batch, metrics = self.make_batch(rollout, reward_scaler)
         self.optimizer.zero_grad()
         metrics |= self.backward(batch)

@@ -10,12 +10,11 @@
 On-policy: the actor is a Gaussian N(μ(s), σ²), the critic V(s) predicts the return, and an
 advantage A says how much better than predicted an action turned out.
 
-    A_t = Σ_k (γλ)ᵏ δ_{t+k},  δ = r + γ (1 − terminated) V(s′) − V(s)     ρ = π(a|s) / π_old(a|s)
+    A_t = Σ_k (γλ)ᵏ δ_{t+k},  δ = r + γ (1 − terminated) V(s′) − V(s)
     actor: maximise min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)        critic: minimise (V(s) − (A + V_old))²
 
-PPO is A2C with one more idea: clipping the ratio ρ allows several epochs of minibatch updates from
-one rollout. Not in the paper but usual in implementations: normalised observations and scaled
-rewards, orthogonal initial weights, clipped gradients.
+PPO is A2C with one more idea: clipping the ratio ρ = π(a|s) / π_old(a|s) allows several epochs of
+minibatch updates from one rollout.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are the same text in all five scripts. Labels such as [PG-1] number the
@@ -113,16 +112,16 @@ class AlgorithmArgs:
     num_envs: int = 8  # N, environments that step together
     num_steps: int = 256  # T, steps of each environment per rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
-    initial_log_std: float = -0.5  # log σ of the policy at the start; actions lie in [-1, 1]
+    initial_log_std: float = -1.0  # log σ of the policy at the start; actions lie in [-1, 1]
     gamma: float = 0.99  # γ, discount factor
     gae_lambda: float = 0.95  # λ; 0: one-step TD error, 1: Monte Carlo return − V(s)
     norm_adv: bool = False  # normalise the advantages of a rollout to mean 0, variance 1
-    update_epochs: int = 10  # K, epochs (passes over the rollout) per rollout
-    num_minibatches: int = 32  # minibatches per epoch, an update each
+    update_epochs: int = 5  # K, epochs (passes over the rollout) per rollout
+    num_minibatches: int = 16  # minibatches per epoch, an update each
     clip_coef: float = 0.2  # ε, the objective clips the ratio to [1 − ε, 1 + ε]
     vf_coef: float = 0.5  # c₁, weight of the critic's loss
-    ent_coef: float = 0.0  # c₂, weight of the entropy
-    learning_rate: float = 3e-4  # learning rate of Adam
+    ent_coef: float = 0.001  # c₂, weight of the entropy
+    learning_rate: float = 1e-3  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
     max_grad_norm: float = 0.5  # largest norm of the gradient, of all parameters together
     target_kl: float | None = None  # stop the epochs once the approximate KL is larger; None: never
@@ -740,7 +739,7 @@ class Agent(nn.Module):
         return mean + self.actor.log_std.exp() * torch.randn_like(mean)
 
     def update(self, rollout, reward_scaler):
-        """Several epochs of minibatch updates from a rollout [T, N, …]. Returns what to log."""
+        """Learns from a rollout [T, N, …]. Returns what to log."""
         batch, metrics = self.make_batch(rollout, reward_scaler)
         size = len(batch.obs) // self.args.num_minibatches
         for _ in range(self.args.update_epochs):

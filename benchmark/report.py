@@ -20,6 +20,7 @@ PACKAGES = ("rliable", "scipy", "matplotlib")
 @dataclass
 class Args:
     results: Path = HERE / "results"  # what run.py --collect made
+    validation: Path = HERE / "tuning/validation"  # the same, of other options and seeds
     report: Path = HERE / "README.md"  # to write; figures go into figures/ beside it
     # its parts from <!-- results --> and <!-- speed --> to <!-- end --> are written too
     readme: Path = HERE.parent / "README.md"
@@ -34,7 +35,7 @@ def figure_links(cells):
     return [f"![{name.removesuffix('.png')}](figures/{name})" for name in names]
 
 
-def report_text(cells, speed):
+def report_text(cells, validation, speed):
     import speed_tables
     import tables
 
@@ -46,6 +47,7 @@ def report_text(cells, speed):
             enough=tables.ENOUGH,
             count=tables.count_verdicts(cells),
             finals=tables.final_table(cells),
+            validation=tables.validation_table(validation, cells),
             aggregates=tables.aggregate_table(found),
             improvement=tables.improvement_table(found),
             times=tables.time_table(cells),
@@ -87,11 +89,12 @@ def main(args):
     cells = group(read(args.results))
     if not cells:
         fail(f"--results {args.results}: holds no results")
+    validation = group(read(args.validation))
     speed = speed_tables.read_speed(args.results / "speed.jsonl")
     readme = args.readme.read_text()
     readme = replace_part(args.readme, readme, "results", results_text(cells))
     readme = replace_part(args.readme, readme, "speed", speed_tables.sentence(speed))
-    texts = {args.report: report_text(cells, speed), args.readme: readme}
+    texts = {args.report: report_text(cells, validation, speed), args.readme: readme}
     folder = args.report.parent / "figures"
     if args.check:
         return check(texts, folder, cells)

@@ -156,6 +156,21 @@ def final_table(cells):
     )
 
 
+def validation_table(validation, cells):
+    """Other options, on seeds that neither a search nor the other tables have."""
+    defaults = default_cells(cells)
+    rows = []
+    for key, runs in sorted(validation.items(), key=lambda item: (item[0][0], item[0][3])):
+        script, version, options, task = key
+        _, default_runs = defaults.get((script, task), (None, []))
+        default = mean_and_std(finals(default_runs)) if default_runs else "–"
+        text = mean_and_std(finals(runs))
+        options = options.removeprefix("compile,")
+        rows.append([script, task, options, len(runs), text, default, f"`{version}`"])
+    header = "script | task | options | seeds | return, mean ± std | default, from above | version"
+    return markdown(header, "lllrrrl", rows)
+
+
 def default_cells(cells):
     """{(script, task): (key, runs)}, the newest version of each with default options."""
     keys = {id(runs): key for key, runs in cells.items()}
@@ -210,7 +225,7 @@ def count_verdicts(cells):
 def verdict_counts(verdicts):
     words = ("ahead", "behind", "not significantly different", "one seed")
     counts = [verdicts.count(word) for word in words]
-    text = "{} are ahead, {} behind, {} not significantly different, {} have one seed"
+    text = "{} are ahead, {} behind, {} not significantly different, {} with one seed only"
     return text.format(*counts)
 
 

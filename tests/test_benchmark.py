@@ -674,6 +674,19 @@ def test_runs_with_compile_count_as_default():
     assert "| 1.5 ± 0.7 (2)<br>published 4,911 |" in tables.overview_table(cells, tables.CONTINUOUS)
 
 
+def test_other_options_stand_beside_the_default_of_their_task():
+    defaults = [*fake_runs("Hopper-v5", [2500.0, 3500]), *fake_runs("Ant-v5", [1.0])]
+    other = [
+        *fake_runs("Hopper-v5", [4000.0, 5000], options="compile,tau=1"),
+        *fake_runs("Toy-v0", [7.0], options="tau=1"),
+    ]
+    table = tables.validation_table(results.group(other), results.group(sorted_runs(defaults)))
+    assert table.splitlines()[2:] == [
+        "| td3 | Hopper-v5 | tau=1 | 2 | 4,500 ± 707 | 3,000 ± 707 | `aaaaaaaa` |",
+        "| td3 | Toy-v0 | tau=1 | 1 | 7.0 | – | `aaaaaaaa` |",
+    ]
+
+
 def test_the_overview_has_default_options_of_the_newest_version():
     made = [
         *fake_runs("Hopper-v5", [9000.0, 9000], "a2c"),
@@ -699,7 +712,10 @@ def test_the_overview_has_default_options_of_the_newest_version():
         "| Toy-v0 | not run | not run | not run | 1.5 ± 0.7 (2) |",
     ]
     count = tables.count_verdicts(cells)
-    assert count.startswith("Of 5 cells with a published number 2 are ahead, 1 behind, 1 not")
+    assert count.startswith(
+        "Of 5 pairs of a script and a task with a published number, 2 are ahead, 1 behind, 1 not "
+        "significantly different, 1 with one seed only."
+    )
     assert "Of the 1 whose published number" in count  # PPO on Hopper
 
 

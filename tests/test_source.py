@@ -55,7 +55,7 @@ NOT_IN_DISCRETE = {"why_not_native", "print_mujoco_warning", "scale_action"}
 # pairs of siblings, and how many lines may differ, formatted: one idea, and nothing else
 DIFFERENCES = [
     ("ddpg", "td3", 74),
-    ("a2c", "ppo_continuous", 69),
+    ("a2c", "ppo_continuous", 68),
     ("reinforce", "a2c", 133),
     ("discrete/dqn", "discrete/double_dqn", 21),
     ("discrete/dqn", "discrete/dqn_atari", 285),  # its memory is most of it
