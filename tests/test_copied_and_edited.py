@@ -117,8 +117,33 @@ EDITS = {  # script; (what is replaced, by what) in its text
 }
 
 
-def train_twice(edit, tmp_path):
-    """The checkpoints of an edited copy's run at step 600, and of its resume at step 900."""
+def check_scheduler(before, after, run_dir):
+    """It goes on where it was: a step of the scheduler for each step of the run."""
+    rounds = [state["scheduler"]["last_epoch"] for state in (before, after)]
+    assert rounds[1] * before["step"] == rounds[0] * after["step"] > 0
+
+
+def check_noise(before, after, run_dir):
+    """Its state is saved."""
+    states = [state["agent"]["noise.state"] for state in (before, after)]
+    assert states[0].any()
+    assert not states[0].equal(states[1])
+
+
+def check_memory(before, after, run_dir):
+    """It has double precision too."""
+    assert np.load(next(run_dir.glob("replay.*.npy"))).dtype == np.float64
+
+
+MORE_CHECKS = {
+    "a learning-rate scheduler": check_scheduler,
+    "Ornstein-Uhlenbeck noise": check_noise,
+    "double precision": check_memory,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{EDITS[edit][0]}: {edit}")
+def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
     script, replacements = EDITS[edit]
     text = (ROOT / f"{script}.py").read_text()
     for old, new in replacements:
@@ -130,36 +155,12 @@ def train_twice(edit, tmp_path):
     run(copy, *options, "--total-timesteps", 600, cwd=tmp_path)
     before = checkpoint(tmp_path / "run")
     run(copy, "--resume", "run", "--total-timesteps", 900, cwd=tmp_path)
-    return before, checkpoint(tmp_path / "run")
-
-
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{EDITS[edit][0]}: {edit}")
-def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
-    script, _ = EDITS[edit]
-    before, after = (state["agent"] for state in train_twice(edit, tmp_path))
-    moved = {name for name in before if not before[name].equal(after[name])}
+    after = checkpoint(tmp_path / "run")
+    weights = before["agent"]
+    moved = {name for name in weights if not weights[name].equal(after["agent"][name])}
     assert any(name.startswith("actor.") for name in moved)
     assert ("actor.log_std" in moved) == (script not in ("td3", "ddpg") and "does not" not in edit)
-    said = run(tmp_path / "mine.py", "--evaluate", "run", cwd=tmp_path).stdout
+    if edit in MORE_CHECKS:
+        MORE_CHECKS[edit](before, after, tmp_path / "run")
+    said = run(copy, "--evaluate", "run", cwd=tmp_path).stdout
     assert re.search("policy of step 900, .*return -?[0-9]", said)
-
-
-def test_a_scheduler_in_a_copy_of_td3_is_saved_and_goes_on_where_it_was(tmp_path):
-    before, after = train_twice("a learning-rate scheduler", tmp_path)
-    steps = [state["step"] for state in (before, after)]
-    rounds = [state["scheduler"]["last_epoch"] for state in (before, after)]
-    assert steps == [600, 900]
-    assert rounds[1] * 600 == rounds[0] * 900 > 0
-
-
-def test_noise_with_a_state_in_a_copy_of_ddpg_is_saved(tmp_path):
-    before, after = train_twice("Ornstein-Uhlenbeck noise", tmp_path)
-    states = [state["agent"]["noise.state"] for state in (before, after)]
-    assert states[0].any()
-    assert not states[0].equal(states[1])
-
-
-def test_double_precision_in_a_copy_of_td3_reaches_the_memory(tmp_path):
-    train_twice("double precision", tmp_path)
-    rows = np.load(next((tmp_path / "run").glob("replay.*.npy")))
-    assert rows.dtype == np.float64
