@@ -95,6 +95,8 @@ def main(run_dirs):
             table = csv.DictWriter(file, rows[0], lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
+    if not TABLE.exists():
+        sys.exit(f"there is no {TABLE.name} yet: name the folders of runs")
     with open(TABLE) as file:
         print_table(csv.DictReader(file))
 
