@@ -4,9 +4,9 @@ import functools
 import math
 
 import numpy as np
-import rliable.library
-import rliable.metrics
 import scipy.stats
+from rliable import library as rly
+from rliable import metrics
 
 ENOUGH = 5  # seeds from which on an interval is drawn from one task's runs
 
@@ -44,19 +44,19 @@ def pooled(scores):
 
 
 def aggregate_iqm(*scores):
-    return rliable.metrics.aggregate_iqm(pooled(scores))
+    return metrics.aggregate_iqm(pooled(scores))
 
 
 def aggregate_gap(*scores):
     """How far scores stay below 1 on average."""
-    return rliable.metrics.aggregate_optimality_gap(pooled(scores))
+    return metrics.aggregate_optimality_gap(pooled(scores))
 
 
 def probability_of_improvement(*scores):
     """Mean over tasks of P(X > Y) + P(X = Y) / 2; scores [runs, 1] of X on each task, then of Y."""
     half = len(scores) // 2
     pairs = zip(scores[:half], scores[half:], strict=True)
-    return np.mean([rliable.metrics.probability_of_improvement(x, y) for x, y in pairs])
+    return np.mean([metrics.probability_of_improvement(x, y) for x, y in pairs])
 
 
 def estimate(metric, *sides):
@@ -71,7 +71,7 @@ def estimate(metric, *sides):
     if min(map(len, scores)) < (3 if tasks > 1 else ENOUGH):
         return metric(*scores), None
     np.random.seed(0)  # rliable draws from NumPy's global generator
-    points, intervals = rliable.library.get_interval_estimates(
+    points, intervals = rly.get_interval_estimates(
         {"x": scores}, lambda *x: np.array([metric(*x)]), reps=1000
     )
     return points["x"][0], intervals["x"][:, 0]
