@@ -1772,9 +1772,10 @@ COPIED_AND_EDITED = [
         "Run.start",
         COPIES,
         (
-            "nothing but what the script has is saved",
+            "a scheduler is not saved",
             "{'envs': envs, 'agent': agent, **parts}",
-            "{'envs': envs, 'agent': agent, 'buffer': parts.get('buffer')}",
+            "{'envs': envs, 'agent': agent} "
+            "| {name: parts[name] for name in parts if name != 'scheduler'}",
         ),
     ),
     *at(
