@@ -1,21 +1,23 @@
-"""Searches a script's options with Optuna, and validates what it found on other seeds and tasks.
+"""Searches a script's options with Optuna.
 
     python benchmark/tune.py --script ppo_continuous \\
         --space learning-rate=1e-4..1e-2 num-steps=128,256,512 \\
-        --tasks Hopper-v5 HalfCheetah-v5 --seeds 101 102 --validation-seeds 201 202 203
+        --tasks Hopper-v5 HalfCheetah-v5 --seeds 101 102
 
 A trial runs on all tasks and seeds; its value is the mean score of the last evaluations, where 0 is
 a policy of random actions and 1 the best published number. At every evaluation that all its runs
 have reached, a trial below the median of those before is stopped. The study lives in
 --root/study.db: the same command goes on with it, and --trials counts the trials from before. The
 default options are the first trial. --summary keeps the trials as a table, with a picture of how
-much each option matters.
+much each option matters. The best of many trials flatters itself: believe other seeds, for which a
+command is printed at the end, and other tasks.
 """
 
 import concurrent.futures
 import csv
 import itertools
 import re
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -38,9 +40,6 @@ class Args:
     seeds: tuple[int, ...] = (101, 102)
     trials: int = 30  # in all
     warm_up: int = 5  # trials, and evaluations of each, that are not stopped early
-    validation_tasks: tuple[str, ...] = ("Walker2d-v5",)  # beside --tasks
-    validation_seeds: tuple[int, ...] = (201, 202, 203)  # none: no validation
-    best: int = 1  # trials that are validated beside the default
     root: Path = Path("runs/tune")  # where the runs and the study live
     summary: Path | None = None  # folder for the table of trials and the picture
     workers: int = 1  # runs at once
@@ -139,30 +138,6 @@ class Tuner:
         hours = (time.time() - self.start_time) / 3600
         print(f"{hours:.2f} h: {describe(trial)}", flush=True)
 
-    def validate(self, candidates):
-        """{name: options} → lines of a Markdown table of scores, by task."""
-        tasks = list(dict.fromkeys([*self.args.tasks, *self.args.validation_tasks]))
-        jobs = {}
-        for name, chosen in candidates.items():
-            jobs[name] = self.jobs(chosen, tasks, self.args.validation_seeds)
-        all_jobs = list(itertools.chain.from_iterable(jobs.values()))
-        futures = [self.submit(job) for job in all_jobs]
-        try:
-            outcomes = {future.result() for future in futures}
-        finally:
-            stop(all_jobs, futures)
-        if outcomes != {"done"}:
-            fail(f"the validation is not whole: {outcomes}")
-        yield f"| options | {' | '.join(tasks)} | mean |"
-        yield f"|---|{'--:|' * (len(tasks) + 1)}"
-        for name, its_jobs in jobs.items():
-            means = []
-            for task in tasks:
-                last = [scores_so_far(job)[-1] for job in its_jobs if job.task == task]
-                means.append(np.mean(last))
-            cells = [f"{x:.3f}" for x in [*means, np.mean(means)]]
-            yield f"| {name} | {' | '.join(cells)} |"
-
 
 def stop(jobs, futures):
     """Stops the jobs that are not done, and waits until they have saved."""
@@ -173,15 +148,20 @@ def stop(jobs, futures):
 
 
 def check(args):
-    tasks = {*args.tasks, *args.validation_tasks}
-    unknown = [task for task in tasks if not reference(task)]
+    unknown = [task for task in args.tasks if not reference(task)]
     if unknown:
         fail(f"{', '.join(unknown)}: no published number, so that there is no scale for scores")
-    if set(args.seeds) & set(args.validation_seeds):
-        fail("--validation-seeds must be other seeds than --seeds")
     for entry in args.space:
         if not re.fullmatch(r"[\w-]+=.+", entry):
             fail(f"--space {entry}: must be name=low..high or name=one,two")
+
+
+def validation_command(args, chosen):
+    """Runs what was found beside the default, on other seeds."""
+    fixed = parse_options(args.fixed)
+    variants = [format_options(fixed), format_options(fixed | chosen)]
+    words = ["--scripts", args.script, "--options", *variants, "--tasks", *args.tasks]
+    return shlex.join(["python", "benchmark/run.py", *words, "--seeds", "201", "202", "203"])
 
 
 def open_study(args, tuner):
@@ -280,17 +260,10 @@ def main(args):
         print(f"    {describe(trial)}")
     if args.summary:
         write_summary(study, tuner.job.script, tuner.space, args.summary)
-    best = [trial for trial in ranked if chosen_options(trial)][: args.best]
-    if args.validation_seeds and best:
-        candidates = {"default": {}}
-        for trial in best:
-            candidates[format_options(chosen_options(trial))] = chosen_options(trial)
-        for line in tuner.validate(candidates):
-            print(line, flush=True)
-        print(
-            f"{len(complete)} trials went to the end; the best of many flatters itself, so believe "
-            "the validation"
-        )
+    best = next((trial for trial in ranked if chosen_options(trial)), None)
+    if best:
+        print("to see the best beside the default, on other seeds:")
+        print(f"    {validation_command(args, chosen_options(best))}")
 
 
 if __name__ == "__main__":

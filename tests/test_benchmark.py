@@ -6,7 +6,6 @@ Most campaigns run a stand-in for a script: it keeps the contract (config.json, 
 its starts and ends in a file.
 """
 
-import concurrent.futures
 import itertools
 import re
 import shutil
@@ -853,14 +852,12 @@ def studies(root):
 
 
 def test_a_search_goes_on_after_a_kill(stand_in, tmp_path):
-    """The stand-in is best at x = 0.3: the search gets near, stops what is bad, and validates on
-    seeds kept for it. The search draws by chance; that it finds no good x, or nothing to stop,
-    comes about once in a thousand times."""
+    """The stand-in is best at x = 0.3: the search gets near and stops what is bad. It draws by
+    chance; that it finds no good x, or nothing to stop, comes about once in a thousand times."""
     pytest.importorskip("optuna", reason=MISSING)
     root = tmp_path / "tune"
     options = ["--script", stand_in, "--space", "x=0.05..5", "--fixed", "sleep=0.25"]
     options += ["--tasks", "Hopper-v5", "--seeds", 1, "--trials", 14, "--warm-up", 2]
-    options += ["--validation-tasks", "Hopper-v5", "--validation-seeds", 7, 8]
     options += ["--root", root, "--summary", tmp_path / "summary"]
     process = subprocess.Popen(tool("tune", *options))
     wait_for_files(root, "provenance.json", 3)
@@ -881,9 +878,9 @@ def test_a_search_goes_on_after_a_kill(stand_in, tmp_path):
     assert best.value == pytest.approx(results.score("Hopper-v5", value))
     assert abs(float(x) - 0.3) < 0.7
     made = results.read(root)
-    assert {run.seed for run in made if run.options.endswith(f"x={x}")} == {1, 7, 8}
-    assert len([run for run in made if run.seed == 1]) < 14  # those stopped early have not finished
-    assert f"| x={x} |" in done.stdout
+    assert len(made) < 14  # those stopped early have not finished
+    command = f"--options sleep=0.25 sleep=0.25,x={x} --tasks Hopper-v5 --seeds 201 202 203"
+    assert command in done.stdout
     table = results.read_table(tmp_path / "summary" / "stand_in.csv")
     assert len(table) >= 14 and {row["state"] for row in table} >= {"complete", "pruned"}
     assert (tmp_path / "summary" / "stand_in-importance.png").exists()
@@ -900,23 +897,6 @@ def test_a_search_keeps_to_the_script_that_it_began_with(stand_in, tmp_path):
     assert after == before
     assert (after.options, after.task, after.seed) == ("sleep=0,x=1", "Toy-v0", 3)
     assert runs.execute(after) == "done"
-
-
-def test_a_validation_that_is_interrupted_stops_its_runs(stand_in, tmp_path, monkeypatch):
-    pytest.importorskip("optuna", reason=MISSING)
-    import tune
-
-    tuner = tune.Tuner(tune.Args(script=str(stand_in), root=tmp_path / "tune"))
-    monkeypatch.setattr(concurrent.futures, "wait", lambda futures, timeout: None)
-
-    class Interrupted(concurrent.futures.Future):
-        def result(self, timeout=None):
-            raise KeyboardInterrupt
-
-    tuner.submit = lambda job: Interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        next(tuner.validate({"default": {}}))
-    assert len(list((tmp_path / "tune").rglob("*.stop-*"))) == 9  # three tasks, three seeds
 
 
 # ── Ray, and what all tools say ──────────────────────────────────────────────────────────────────

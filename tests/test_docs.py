@@ -435,14 +435,18 @@ def lit(page):
 
 
 def wait_for_line(page, number):
-    """Until the code shows a line."""
+    """Until the code shows a line, and no longer moves: a line that moves leaves the mouse."""
     page.wait_for_function(
         """id => {
-            const pane = document.querySelector('.reading details pre').getBoundingClientRect()
+            const pane = document.querySelector('.reading details pre')
+            const is_at_rest = pane.scrollTop === window.last_scroll_top
+            window.last_scroll_top = pane.scrollTop
             const line = document.querySelector(id).getBoundingClientRect()
-            return line.top >= pane.top && line.bottom <= pane.bottom
+            const view = pane.getBoundingClientRect()
+            return is_at_rest && line.top >= view.top && line.bottom <= view.bottom
         }""",
         arg=f"#L{number}",
+        polling=200,
     )
 
 
