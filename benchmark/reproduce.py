@@ -5,10 +5,12 @@
 Takes the newest row of this script and task in --results, the script as it was then (from git, if
 it has changed since), and the row's options and first seed. With the same packages on the same
 kind of processor a run is the same to the last digit. Elsewhere it should lie in the interval that
-holds 95 of 100 further runs, if returns are normally distributed.
+holds 95 of 100 further runs, if returns are normally distributed. A run takes as long as the table
+of times in benchmark/README.md says.
 """
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ import scipy.stats
 import tyro
 from results import group, newest, read
 from run import find_script
-from runs import HERE, PACKAGES, execute, fail, make_jobs, version_of
+from runs import HERE, execute, fail, make_jobs, public, version_of
 
 
 @dataclass
@@ -38,37 +40,48 @@ def script_of(run, folder):
     path = find_script(run.script)
     if version_of(path.read_text()) == run.version:
         return path
-    name = path.relative_to(HERE.parent)
     commit = str(run.commit).removesuffix("-dirty")
-    command = ["git", "-C", HERE, "show", f"{commit}:{name}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0 or version_of(done.stdout) != run.version:
-        fail(f"{run.script}: version {run.version} is neither here nor in commit {run.commit}")
     copy = folder / path.name
-    copy.write_text(done.stdout)
-    native = path.with_name("native_mujoco.py")
-    if native.exists():
-        (folder / native.name).write_text(native.read_text())
-    return copy
+    for file in (path, path.with_name("native_mujoco.py")):
+        done = git("show", f"{commit}:{file.relative_to(HERE.parent)}")
+        if done.returncode == 0:
+            (folder / file.name).write_text(done.stdout)
+    # until November 2026 a version was the hash that git has for the file
+    blob = git("rev-parse", f"{commit}:{path.relative_to(HERE.parent)}").stdout
+    if copy.exists() and run.version in (version_of(copy.read_text()), blob[:8]):
+        return copy
+    fail(f"{run.script}: version {run.version} is neither here nor in commit {run.commit}")
+
+
+def git(*words):
+    return subprocess.run(["git", "-C", HERE, *words], capture_output=True, text=True)
 
 
 def interval_of_another_run(returns):
-    """In which one more run lies in 95 of 100 cases, if returns are normally distributed."""
+    """In which one more run lies in 95 of 100 cases, if returns are normally distributed.
+
+    At least 1 % of the mean to each side, for tasks that every run solves; None for a single run.
+    """
     n = len(returns)
-    if n < 2:
-        return -math.inf, math.inf
+    if n == 1:
+        return None
+    mean = np.mean(returns)
     width = scipy.stats.t.ppf(0.975, n - 1) * np.std(returns, ddof=1) * math.sqrt(1 + 1 / n)
-    return np.mean(returns) - width, np.mean(returns) + width
+    width = max(width, 0.01 * abs(mean))
+    return mean - width, mean + width
 
 
-def tell_packages(run, packages):
-    for name in PACKAGES:
-        if run.packages[name] != packages[name]:
-            version = run.packages[name].partition("+")[0]
+def tell_differences(run, packages):
+    theirs = public(run.packages)
+    for name, here in public(packages).items():
+        if theirs[name] != here:
             print(
-                f"note: the row was made with {name} {run.packages[name]}, here is "
-                f"{packages[name]}; to have the same: pip install {name}=={version}"
+                f"note: the row was made with {name} {theirs[name]}, here is {here}; to have the "
+                f"same: pip install {name}=={theirs[name]}"
             )
+    preloaded = run.provenance.get("preloaded")
+    if preloaded and preloaded not in os.environ.get("LD_PRELOAD", ""):
+        print(f"note: the row was made with {preloaded} preloaded")
 
 
 def main(args):
@@ -81,7 +94,7 @@ def main(args):
     with tempfile.TemporaryDirectory() as folder:
         script = script_of(runs[0], Path(folder))
         (job,) = make_jobs(args.root.resolve(), [script], [runs[0].options], [args.task], [seed])
-        tell_packages(runs[0], job.packages)
+        tell_differences(runs[0], job.packages)
         print(f"running {job.name}; its output is in {job.beside('.log')}", flush=True)
         outcome = execute(job)
     if outcome != "done":
@@ -91,9 +104,8 @@ def main(args):
 
 
 def compare(again, runs):
-    """Prints how a run compares with those of the table; whether it lies where it should."""
+    """Prints how a run compares with those of the table; False if it lies outside."""
     returns = [run.final_return for run in runs]
-    low, high = interval_of_another_run(returns)
     print(f"the table's runs: {', '.join(f'{x:.1f}' for x in returns)}")
     print(f"this run, seed {again.seed}: {again.final_return:.1f}")
     for run in runs:
@@ -101,6 +113,11 @@ def compare(again, runs):
             columns = ("global_step", "return_mean")
             is_same = all((run.column(x) == again.column(x)).all() for x in columns)
             print("the same to the last digit" if is_same else "not the same to the last digit")
+    interval = interval_of_another_run(returns)
+    if interval is None:
+        print("the row has one run, too few for an interval")
+        return True
+    low, high = interval
     is_inside = low <= again.final_return <= high
     print(f"{'inside' if is_inside else 'OUTSIDE'} the interval [{low:.1f}, {high:.1f}]")
     return is_inside

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import functools
 import io
 import itertools
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from runs import HERE, fail, write
+from runs import HERE, fail, public, write
 
 PUBLISHED = HERE / "published"
 RUN_FIELDS = ("options", "task", "seed")  # what tells runs of one version apart
@@ -93,7 +94,7 @@ def read_collected(folder):
 def refuse_to_mix(home, packages, results):
     """Ends the program where a result to be kept in `home` was made with other packages."""
     for result in results:
-        if result.packages != packages:
+        if public(result.packages) != public(packages):
             fail(
                 f"{home}: would mix runs made with {result.packages} and {packages}; give another "
                 "--results"
@@ -124,12 +125,13 @@ def locked_folder(folder):
 
 def write_collected(runs, home):
     refuse_to_mix(home, runs[0].packages, runs)
+    names = {name: None for run in runs for name in run.rows[0]}  # in order; tasks differ in them
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*RUN_FIELDS, *runs[0].rows[0]])
+    writer = csv.DictWriter(table, [*RUN_FIELDS, *names], restval="", lineterminator="\n")
+    writer.writeheader()
     for run in runs:
-        for row in run.rows:
-            writer.writerow([run.options, run.task, run.seed, *row.values()])
+        fields = {"options": run.options, "task": run.task, "seed": run.seed}
+        writer.writerows(fields | row for row in run.rows)
     lines = [json.dumps(run.provenance | {"config": run.config}) + "\n" for run in runs]
     write(home / "evaluations.csv", table.getvalue())
     write(home / "runs.jsonl", "".join(lines))
@@ -169,6 +171,7 @@ def published_target(algorithm, task):
             return row
 
 
+@functools.cache
 def reference(task):
     """The returns with scores 0 and 1: of random actions, and the best published mean.
 
@@ -185,5 +188,6 @@ def reference(task):
 
 
 def score(task, value):
-    zero, one = reference(task)
+    """The return itself where there is no reference."""
+    zero, one = reference(task) or (0, 1)
     return (value - zero) / (one - zero)

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -72,8 +73,17 @@ def command_words(options):
 
 # ── versions ─────────────────────────────────────────────────────────────────────────────────────
 
-# what of a script's last section decides numbers; the rest is folders, logs and the command line
-DECIDES = {"evaluate", "summary", "compiled", "initialize", "set_up"}
+# parts of a script's last section that decide no numbers: folders, logs, the command line
+PLUMBING = {
+    *("SCRIPT", "RESUME_MAY_CHANGE", "EVALUATE_MAY_CHANGE", "NOT_SAVED"),
+    *("UsageError", "TrainingError", "Run", "CommandLine", "say", "command_to", "describe", "main"),
+    *("note_changed_script", "make_folder", "replacing", "saved_options", "write_config"),
+    *("generators_state", "set_generators_state", "load_checkpoint", "load_state", "load_args"),
+    *("load_agent", "load_policy", "evaluate_run", "processor_name", "choose_device"),
+    *("must_be_at_least", "must_be_fraction", "must_be_sizes", "check_args", "check_spaces"),
+    *("check_task", "check_training_args", "check_video", "command_line", "parse_args"),
+    *("exit_on_signal", "__main__"),
+}
 
 
 class WithoutWords(ast.NodeTransformer):
@@ -93,17 +103,26 @@ class WithoutWords(ast.NodeTransformer):
 def version_of(text):
     """A hash of what decides a script's numbers: its syntax tree, without imports and words.
 
-    Of the section "run folder", which is about files and the command line, only DECIDES count.
+    Of the section "run folder", which is about files and the command line, PLUMBING does not count.
     """
     first_line_of_the_run = text.partition("# ── 7  run folder")[0].count("\n") + 1
     decisive = []
     for node in ast.parse(text).body:
         is_import = isinstance(node, (ast.Import, ast.ImportFrom))
-        is_plumbing = node.lineno > first_line_of_the_run
-        if not is_import and (not is_plumbing or getattr(node, "name", "") in DECIDES):
+        is_in_the_run = node.lineno > first_line_of_the_run
+        if not is_import and not (is_in_the_run and name_of(node) in PLUMBING):
             decisive.append(node)
     tree = WithoutWords().visit(ast.Module(decisive, []))
     return short_hash(ast.unparse(ast.fix_missing_locations(tree)))
+
+
+def name_of(node):
+    """Of a definition, or of a variable that gets a value."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0])
+    if isinstance(node, ast.If):
+        return "__main__"
+    return getattr(node, "name", "")
 
 
 def short_hash(text):
@@ -112,6 +131,11 @@ def short_hash(text):
 
 def installed_packages():
     return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def public(packages):
+    """Versions without what tells builds of one version apart: 2.13.0+cpu is 2.13.0."""
+    return {name: version.partition("+")[0] for name, version in packages.items()}
 
 
 def commit_of(path):
@@ -215,16 +239,18 @@ def make_jobs(root, scripts, variants, tasks, seeds, retries=3):
 
 
 def copy_script(path, home, packages):
-    if not (home / path.name).exists():
-        write(home / "packages.json", json.dumps(packages))
-        for file in (path.with_name("native_mujoco.py"), path):
-            if file.exists():
-                write(home / file.name, file.read_text())
-    made_with = json.loads((home / "packages.json").read_text())
-    if made_with != packages:
+    """A script whose version is the same may have changed in other things: the copy follows."""
+    record = home / "packages.json"
+    if not record.exists():
+        write(record, json.dumps(packages))
+    made_with = json.loads(record.read_text())
+    if public(made_with) != public(packages):
         fail(
             f"{home}: its runs were made with {made_with}, here is {packages}; give another --root"
         )
+    for file in (path.with_name("native_mujoco.py"), path):
+        if file.exists():
+            write(home / file.name, file.read_text())
 
 
 def write(path, text):
@@ -258,8 +284,9 @@ def execute(job):
 
 
 def attempt(job):
-    if installed_packages() != job.packages:
-        return f"failed: this machine has {installed_packages()}"
+    installed = installed_packages()
+    if public(installed) != public(job.packages):
+        return f"failed: this machine has {installed}"
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     with open(job.beside(".lock"), "w") as lock, open(job.beside(".log"), "ab") as log:
         while not is_locked(lock):
@@ -295,9 +322,10 @@ def is_locked(file):
 
 def run_script(job, lock, log):
     """Starts or resumes the script, waits for it, and returns its exit status."""
-    if job.folder.exists():
+    if (job.folder / "config.json").exists():
         words = ["--resume", str(job.folder)]
     else:
+        shutil.rmtree(job.folder, ignore_errors=True)  # of a run that died before it began
         options = {"device": "cpu", "num-threads": "1"} | parse_options(job.options)
         words = command_words(options)
         words += ["--env-id", job.task, "--seed", str(job.seed), "--run-dir", str(job.folder)]

@@ -107,15 +107,16 @@ class Tuner:
         trial.set_user_attr("options", chosen)
         jobs = self.jobs(chosen, self.args.tasks, self.args.seeds)
         futures = [self.submit(job) for job in jobs]
+        trial.set_user_attr("is_interrupted", True)  # until the runs have come to an end
         try:
             is_pruned = self.watch(trial, jobs, futures)
         finally:
             stop(jobs, futures)
         outcomes = {future.result() for future in futures}
         if is_pruned:
+            trial.set_user_attr("is_interrupted", False)
             raise optuna.TrialPruned
-        if "stopped" in outcomes:
-            trial.set_user_attr("is_interrupted", True)
+        trial.set_user_attr("is_interrupted", "stopped" in outcomes)
         if outcomes != {"done"}:
             raise RuntimeError(f"trial {trial.number}: {outcomes}")
         return float(np.mean([scores_so_far(job)[-1] for job in jobs]))
@@ -147,13 +148,28 @@ def stop(jobs, futures):
     concurrent.futures.wait(futures, 120)
 
 
+def positive_range(text):
+    try:
+        low, high = map(float, text.split(".."))
+    except ValueError:
+        return False
+    return 0 < low < high
+
+
 def check(args):
+    if not args.space:
+        fail("--space: name the options to search, such as learning-rate=1e-4..1e-2")
     unknown = [task for task in args.tasks if not reference(task)]
-    if unknown:
-        fail(f"{', '.join(unknown)}: no published number, so that there is no scale for scores")
+    if unknown and len(args.tasks) > 1:
+        fail(
+            f"--tasks: {', '.join(unknown)} has no published number, so there is no scale to "
+            "average it with other tasks; give it alone"
+        )
     for entry in args.space:
         if not re.fullmatch(r"[\w-]+=.+", entry):
             fail(f"--space {entry}: must be name=low..high or name=one,two")
+        if ".." in entry and not positive_range(entry.partition("=")[2]):
+            fail(f"--space {entry}: low and high must be numbers with 0 < low < high")
 
 
 def validation_command(args, chosen):

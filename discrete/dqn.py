@@ -111,8 +111,8 @@ class AlgorithmArgs:
     train_frequency: int = 4  # environment steps per update
     batch_size: int = 128  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
-    learning_rate: float = 1e-3  # learning rate of Adam
-    target_network_frequency: int = 500  # C, environment steps between copies of the network
+    learning_rate: float = 5e-4  # learning rate of Adam
+    target_network_frequency: int = 100  # C, environment steps between copies of the network
 
 
 @dataclass
