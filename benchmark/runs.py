@@ -73,7 +73,7 @@ def command_words(options):
 
 # ── versions ─────────────────────────────────────────────────────────────────────────────────────
 
-# parts of a script's last section that decide no numbers: folders, logs, the command line
+# of a script's last section what decides no numbers: folders, logs, the command line
 PLUMBING = {
     *("SCRIPT", "RESUME_MAY_CHANGE", "EVALUATE_MAY_CHANGE", "NOT_SAVED"),
     *("UsageError", "TrainingError", "Run", "CommandLine", "say", "command_to", "describe", "main"),
@@ -81,23 +81,31 @@ PLUMBING = {
     *("generators_state", "set_generators_state", "load_checkpoint", "load_state", "load_args"),
     *("load_agent", "load_policy", "evaluate_run", "processor_name", "choose_device"),
     *("must_be_at_least", "must_be_fraction", "must_be_sizes", "check_args", "check_spaces"),
-    *("check_task", "check_training_args", "check_video", "command_line", "parse_args"),
-    *("exit_on_signal", "__main__"),
+    *("check_task", "check_training_args", "check_unchanged", "check_video", "command_line"),
+    *("parse_args", "exit_on_signal", "__main__"),
 }
+# methods that save and resume, and that end what an error left
+SAVING = {"state_dict", "load_state_dict", "save_files", "load_files", "replay", "play_again"}
+SAVING |= {"__enter__", "__exit__", "open", "close"}
+# calls that say something, or refuse what is wrong
+SAYING = re.compile("say|print|check_.*|must_be_.*")
 
 
 class WithoutWords(ast.NodeTransformer):
-    """Takes from a syntax tree what is only said: docstrings, messages of errors, prints."""
+    """Takes from a syntax tree what decides no numbers: docstrings, messages, checks, saving."""
+
+    def visit_FunctionDef(self, node):
+        return None if node.name in SAVING else self.generic_visit(node)
 
     def visit_Raise(self, node):
         return ast.Raise()
 
     def visit_Expr(self, node):
-        is_text = isinstance(node.value, ast.Constant)
-        function = getattr(getattr(node.value, "func", None), "id", None)
-        if is_text or function in ("say", "print"):
+        if isinstance(node.value, ast.Constant):
             return ast.Pass()
-        return node
+        function = getattr(node.value, "func", None)
+        name = getattr(function, "attr", None) or getattr(function, "id", "")
+        return None if SAYING.fullmatch(name) else node
 
 
 def version_of(text):

@@ -26,11 +26,11 @@ import copy
 import csv
 import dataclasses
 import functools
-import hashlib
 import importlib.util
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import pickle
 import platform
@@ -44,11 +44,12 @@ import textwrap
 import threading
 import time
 import traceback
+import uuid
 import zipfile
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args, get_origin
 
 import gymnasium as gym
 import numpy as np
@@ -273,7 +274,8 @@ class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
     A reset seeds `random` and np.random too, for tasks that draw from them. A mistake in
-    what a task returns raises an error that names it. Of `info` only is_success is kept.
+    what a task returns raises an error that names it. Of `info` only is_success is kept. To change
+    a task, wrap it in `make_env`: not all backends use this class.
     """
 
     def __init__(self, env):
@@ -314,7 +316,7 @@ class Task(gym.Wrapper):
     def flat(self, obs):
         """An observation of the task → float32 [O]."""
         try:
-            if not isinstance(self.task_space, gym.spaces.Box):  # a Dict or Tuple of Boxes
+            if not isinstance(self.task_space, gym.spaces.Box):  # such as a Dict of Boxes
                 return gym.spaces.flatten(self.task_space, obs).astype(np.float32)
             array = np.asarray(obs, dtype=np.float32)
             if array.shape != self.task_space.shape:
@@ -404,7 +406,12 @@ class Environments:
         self.close()
 
     def open(self):
-        self.envs, self.backend = make_vector_env(self.args, self.num_envs, self.video_folder)
+        try:
+            self.envs, self.backend = make_vector_env(self.args, self.num_envs, self.video_folder)
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.kill()  # they ignore SIGTERM, with which Python would end them
+            raise
 
     def close(self):
         if self.backend == "async" and self.is_stepping:
@@ -435,6 +442,7 @@ class Environments:
     def reset(self, where):
         with self.naming_the_step():
             obs, _ = self.envs.reset(seed=self.episode_seed.tolist(), options={"reset_mask": where})
+        self.must_be_finite("task's first observation", obs)
         self.obs = self.tensor(obs)
 
     def step(self, action):
@@ -541,6 +549,19 @@ class Environments:
         where its own episode began.
         """
         expected = self.obs
+        try:
+            self.play_again()
+        except BaseException:
+            self.obs = expected  # what is saved now must be the state to be reached
+            raise
+        if not torch.equal(self.obs, expected):
+            say(
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
+            )
+
+    def play_again(self):
         self.reset(np.ones(self.num_envs, dtype=bool))
         steps_left = len(self.actions)
         for action in self.actions:
@@ -551,12 +572,6 @@ class Environments:
             begins = self.episode_length == steps_left
             if (begins | terminated | truncated).any():
                 self.reset(begins | terminated | truncated)
-        if not torch.equal(self.obs, expected):
-            say(
-                "warning: replaying the saved actions did not restore the saved state (the task is "
-                "not deterministic or has changed, or another processor rounds differently); "
-                "training continues from the state that was reached"
-            )
 
 
 # ── 3  memory ────────────────────────────────────────────────────────────────────────────────────
@@ -669,14 +684,18 @@ class ReplayBuffer:
 
     def load_files(self, folder):
         """Call after load_state_dict."""
+        loaded = max(0, self.total - self.capacity)  # older transitions are not needed
         for start, end, path in self.files(folder):
             if start >= self.total:
                 path.unlink()  # written for a checkpoint that was never completed
-            elif end > self.total - self.capacity:
+            elif start <= loaded < end:
                 rows = self.rows_of(start, end)
                 with np.load(path) as file:
                     self.frames[rows] = torch.as_tensor(file["frames"]).to(self.frames)
                     self.rows[rows] = torch.as_tensor(file["rows"]).to(self.rows)
+                loaded = end
+        if loaded < self.total:
+            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*.npz")
 
     def files(self, folder):
         """(start, end, path) of each file, oldest first: it holds rows start to end − 1."""
@@ -971,9 +990,19 @@ class Run:
         self.open_logs()
         if self.step == 0:
             self.save()
+            self.check_checkpoint()
         say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
         command = command_to("--resume", self.folder)
         say(f"stop with Ctrl-C (twice: without saving), resume with: {command}")
+
+    def check_checkpoint(self):
+        try:
+            load_checkpoint(self.folder / "checkpoint.pt")
+        except UsageError as error:
+            raise TypeError(
+                "a part's state_dict() holds something that a checkpoint cannot: it must be made "
+                "of tensors, numbers, strings, lists, tuples and dicts"
+            ) from error
 
     def open_logs(self):
         self.first_step = self.step
@@ -987,9 +1016,12 @@ class Run:
         if self.args.track:
             import wandb
 
+            id_file = self.folder / "wandb_id"
+            if not id_file.exists():
+                id_file.write_text(uuid.uuid4().hex)
             wandb.init(
                 project=self.args.wandb_project_name,
-                id=hashlib.sha1(str(self.folder.resolve()).encode()).hexdigest(),
+                id=id_file.read_text(),
                 name=self.folder.name,
                 config=saved_options(self.args),
                 resume="allow",
@@ -998,7 +1030,7 @@ class Run:
             self.to_close.callback(wandb.finish)
         self.writer = SummaryWriter(
             self.folder,
-            purge_step=self.step + 1 if self.step else None,  # later points are written again
+            purge_step=self.step + 1 if self.step else 0,  # these points are written again
         )
         self.to_close.callback(self.writer.close)
         rows = [f"|{name}|{value}|" for name, value in saved_options(self.args).items()]
@@ -1060,6 +1092,7 @@ class Run:
         if one_at_a_time:  # for simulators limited to one instance
             self.envs.close()
         video_folder = self.folder / "videos" / f"step-{self.step}"
+        self.agent.eval()
         try:
             with self.interruptible():
                 episodes = evaluate(self.agent, self.args, video_folder)
@@ -1070,6 +1103,8 @@ class Run:
             if not self.stop_requested():
                 raise
             return
+        finally:
+            self.agent.train()
         self.evaluation_pending = False
         result = summary(episodes)
         is_best = result["return_mean"] > max(
@@ -1134,6 +1169,11 @@ class Run:
         self.evaluation_pending = state["evaluation_pending"]
         self.episodes_size = state["episodes_size"]
         for name, part in self.parts.items():
+            if name not in state:
+                raise UsageError(
+                    f"--resume {self.folder}: it has no {name}, which {SCRIPT.name} saves now; to "
+                    f"go on from its weights, start a new run with --init-from {self.folder}"
+                )
             load_state(part, state[name], f"--resume {self.folder}")
             if hasattr(part, "load_files"):
                 part.load_files(self.folder)
@@ -1315,7 +1355,7 @@ def load_agent(run_dir, best=False):
         obs_size = math.prod(env.observation_space.shape)
         agent = Agent(obs_size, int(env.action_space.n), args)
     load_state(agent, state["agent"], run_dir)
-    return agent, state["step"]
+    return agent.eval(), state["step"]
 
 
 def load_policy(run_dir, best=False):
@@ -1391,15 +1431,16 @@ def load_args(run_dir):
     if config["script"] != SCRIPT.name:
         raise UsageError(f"{run_dir} is a run of {config['script']}, not of {SCRIPT.name}")
     options = config["options"]
-    for name, value in options.items():
-        if isinstance(value, list):
-            options[name] = tuple(value)
+    for each in dataclasses.fields(Args):  # JSON has neither paths nor tuples
+        value = options.get(each.name)
+        if isinstance(value, str) and Path in (each.type, *get_args(each.type)):
+            options[each.name] = Path(value)
+        elif isinstance(value, list) and get_origin(each.type) is tuple:
+            options[each.name] = tuple(value)
     try:
         args = Args(**options)
     except TypeError as error:
         raise UsageError(f"{run_dir}: made by another version of {SCRIPT.name}: {error}") from None
-    if args.init_from:
-        args.init_from = Path(args.init_from)
     args.run_dir = Path(run_dir)
     return args
 
@@ -1414,6 +1455,7 @@ def set_up(args):
     """Checks the options, sets up PyTorch and seeds. Returns a copy of the options for the run."""
     args = copy.copy(args)
     check_args(args)
+    check_unchanged(args)
     check_task(args)
     check_algorithm_args(args)
     torch.set_num_threads(args.num_threads)
@@ -1484,6 +1526,23 @@ def check_training_args(args):
         wandb = importlib.util.find_spec("wandb")
         if wandb is None or wandb.origin is None:  # no origin: just a folder of that name
             raise UsageError("--track: needs wandb; install it with: pip install wandb")
+
+
+def check_unchanged(args):
+    """A run that is resumed or evaluated has its own options; few may change."""
+    folder = args.resume or args.evaluate
+    if folder is None:
+        return
+    saved = saved_options(load_args(folder))
+    may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE
+    for name, value in saved_options(args).items():
+        if name not in may_change and value != saved[name]:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: this run has {saved[name]}; to "
+                f"change it, start a new run, from these weights with --init-from {folder}"
+            )
+    if args.run_dir not in (None, folder):
+        raise UsageError(f"--run-dir {args.run_dir}: this run has its folder, {folder}")
 
 
 def check_task(args):
@@ -1574,15 +1633,7 @@ def parse_args():
     saved = load_args(folder)
     saved.resume = args.resume
     saved.evaluate = args.evaluate
-    args = command_line(saved)  # once more, with the run's options as defaults
-    may_change = RESUME_MAY_CHANGE if args.resume else EVALUATE_MAY_CHANGE
-    for name, value in vars(args).items():
-        if name not in may_change and value != getattr(saved, name):
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value}: this run has {getattr(saved, name)}; to "
-                f"change it, start a new run, from these weights with --init-from {folder}"
-            )
-    return args
+    return command_line(saved)  # once more, with the run's options as defaults
 
 
 def evaluate_run(args):
