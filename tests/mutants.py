@@ -325,6 +325,12 @@ ENVIRONMENTS = [
         ALL,
         "Environments.replay",
         RESUME,
+        ("an interrupted replay is saved where it stands", "self.obs = expected", "pass"),
+    ),
+    *at(
+        ALL,
+        "Environments.play_again",
+        RESUME,
         ("other actions are replayed", "self.envs.step(action)", "self.envs.step(0 * action)"),
         (
             "younger episodes begin a step early",
@@ -374,6 +380,7 @@ MEMORY = [
         RESUME,
         ("transitions after the checkpoint come back", "start >= self.total", "False"),
         ("transitions are forgotten", "self.rows[rows] = ...", "pass"),
+        ("a file may be missing", "loaded < self.total", "False"),
     ),
     *at(
         OFF_POLICY,
@@ -1590,6 +1597,18 @@ PEOPLES_WAYS = [
     ),
     *at(
         ALL,
+        "Environments.open",
+        PEOPLE,
+        ("workers outlive one that cannot start", "worker.kill()", "pass"),
+    ),
+    *at(
+        ALL,
+        "set_up",
+        RESUME,
+        ("a resumed run takes any options", "check_unchanged(args)", "pass"),
+    ),
+    *at(
+        ALL,
         "check_task",
         PEOPLE,
         (
@@ -1765,7 +1784,38 @@ COPIED_AND_EDITED = [
         ALL,
         "load_args",
         RESUME,
-        ("options of several numbers are not restored", "options[name] = tuple(value)", "pass"),
+        ("several numbers are not restored", "options[each.name] = tuple(value)", "pass"),
+    ),
+    *at(
+        ALL,
+        "load_args",
+        COPIES,
+        ("lists come back as tuples", "get_origin(each.type) is tuple", "True"),
+        ("paths come back as text", "options[each.name] = Path(value)", "pass"),
+    ),
+    *at(
+        ALL,
+        "Run.evaluate",
+        COPIES,
+        ("dropout goes on", "self.agent.eval()", "pass"),
+    ),
+    *at(
+        ALL,
+        "load_agent",
+        COPIES,
+        ("dropout goes on after training", "agent.eval()", "agent"),
+    ),
+    *at(
+        ALL,
+        "Run.start",
+        COPIES,
+        ("a part may hold what cannot be loaded", "self.check_checkpoint()", "pass"),
+    ),
+    *at(
+        ALL,
+        "Run.restore",
+        COPIES,
+        ("a new part is looked for in an older run", "name not in state", "False"),
     ),
     *at(
         ALL,

@@ -38,6 +38,32 @@ EDITS = {  # script; (what is replaced, by what) in its text
             ),
         ],
     ),
+    "dropout": (
+        "ddpg",
+        [
+            (
+                "layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]",
+                "layers += [nn.Linear(fan_in, fan_out), nn.ReLU(), nn.Dropout(0.5)]",
+            ),
+        ],
+    ),
+    "options that are a path and a list": (
+        "a2c",
+        [
+            (
+                OPTION,
+                OPTION
+                + """    table: Path = Path("table.csv")  # a file
+    milestones: list[int] = field(default_factory=lambda: [10, 20])  # steps
+""",
+            ),
+            (
+                "    args = set_up(args)\n    device",
+                "    assert args.table.suffix == '.csv' and args.milestones == [10, 20]\n"
+                "    args = set_up(args)\n    device",
+            ),
+        ],
+    ),
     "another activation": ("ddpg", [("nn.ReLU()", "nn.SiLU()")]),
     "AdamW": ("td3", [("torch.optim.Adam,", "torch.optim.AdamW,")]),
     "AdamW on-policy": ("ppo_continuous", [("torch.optim.Adam(", "torch.optim.AdamW(")]),
@@ -135,10 +161,18 @@ def check_memory(before, after, run_dir):
     assert np.load(next(run_dir.glob("replay.*.npy"))).dtype == np.float64
 
 
+def check_dropout(before, after, run_dir):
+    """Two evaluations of the same policy are the same: nothing is dropped in them."""
+    said = [run(run_dir.parent / "mine.py", "--evaluate", "run", cwd=run_dir.parent).stdout]
+    said.append(run(run_dir.parent / "mine.py", "--evaluate", "run", cwd=run_dir.parent).stdout)
+    assert said[0] == said[1]
+
+
 MORE_CHECKS = {
     "a learning-rate scheduler": check_scheduler,
     "Ornstein-Uhlenbeck noise": check_noise,
     "double precision": check_memory,
+    "dropout": check_dropout,
 }
 
 
@@ -164,3 +198,34 @@ def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
         MORE_CHECKS[edit](before, after, tmp_path / "run")
     said = run(copy, "--evaluate", "run", cwd=tmp_path).stdout
     assert re.search("policy of step 900, .*return -?[0-9]", said)
+
+
+WITH_PART = ("run.start(\n", "run.start(\n            mine=Mine(),\n")
+PART = "class Mine:\n    def state_dict(self):\n        return {}\n\n"
+PART += "    def load_state_dict(self, state):\n        pass\n\n\n"
+
+
+def copy_with_a_part(folder, part):
+    text = (ROOT / "td3.py").read_text()
+    for old, new in (WITH_PART, ("def train(args)", part + "def train(args)")):
+        assert old in text
+        text = text.replace(old, new)
+    copy = folder / "td3.py"
+    copy.write_text(text)
+    return copy
+
+
+def test_a_part_that_a_checkpoint_cannot_hold_is_refused_at_the_start(tmp_path):
+    copy = copy_with_a_part(tmp_path, PART.replace("{}", "{'x': np.float64(1)}"))
+    options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
+    said = run(copy, *options, cwd=tmp_path, status=1)
+    assert "TypeError: a part's state_dict() holds something" in said.stderr
+    assert "evaluation at step 0" not in said.stdout
+
+
+def test_a_run_from_before_a_part_was_added_is_refused(tmp_path):
+    options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
+    run("td3", *options, "--total-timesteps", 300, cwd=tmp_path)
+    copy = copy_with_a_part(tmp_path, PART)
+    said = run(copy, "--resume", "run", "--total-timesteps", 400, cwd=tmp_path, status=2)
+    assert "--resume run: it has no mine" in said.stderr

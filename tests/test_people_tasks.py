@@ -5,6 +5,7 @@ import io
 import json
 import re
 import signal
+import subprocess
 import sys
 import threading
 
@@ -18,6 +19,8 @@ from conftest import (
     SMALL,
     assert_same_run,
     checkpoint,
+    command,
+    environment,
     evaluations,
     load,
     run,
@@ -400,3 +403,43 @@ def test_the_tracking_camera_follows_the_robot(script, monkeypatch):
     env = module.make_rendering_env(module.Args(env_id="HalfCheetah-v5"))
     assert env.unwrapped.mujoco_renderer.camera_id == env.unwrapped.model.camera("track").id
     env.close()
+
+
+LICENSED = """
+import os
+import time
+from pathlib import Path
+
+import gymnasium as gym
+from people_tasks import Point
+
+
+class Licensed(Point):
+    def __init__(self):
+        super().__init__()
+        if os.getpid() != int(Path("main").read_text()):
+            try:
+                Path("licence").touch(exist_ok=False)
+            except FileExistsError:
+                raise RuntimeError("no licence left") from None
+
+
+Path("main").exists() or Path("main").write_text(str(os.getpid()))
+gym.register("Licensed-v0", "licensed:Licensed")
+"""
+
+
+def test_a_worker_that_cannot_start_ends_the_run(tmp_path):
+    """A task of which only so many instances may run. The others must not be waited for."""
+    (tmp_path / "licensed.py").write_text(LICENSED)
+    words = ["--env-id", "licensed:Licensed-v0", "--num-envs", "3", *ASYNC]
+    done = subprocess.run(
+        command("td3", *words),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+    )
+    assert done.returncode == 1
+    assert "no licence left" in done.stderr

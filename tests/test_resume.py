@@ -9,10 +9,12 @@ import signal
 import subprocess
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import (
+    OFF_POLICY,
     ONE_OF_EACH,
     SMALL,
     assert_same_run,
@@ -372,3 +374,63 @@ def test_the_memory_on_disk_is_bounded_and_comes_back(script, call, tmp_path):
 def test_a_compiled_run_killed_at_random_moments_goes_on_to_the_bit(script, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2, "--compile"]
     assert_kills_change_nothing(script, options, 2, random.Random(script), tmp_path)
+
+
+@pytest.mark.parametrize("script", OFF_POLICY)
+def test_a_replay_buffer_that_lacks_a_file_is_refused(script, call, tmp_path):
+    """Each of the files that the checkpoint needs, and no other."""
+    call(script, "--env-id", "people_tasks:Plain-v0", *SMALL[script], "--run-dir", "run")
+    files = sorted(Path("run").glob("replay.*"))
+    needed = [path for path in files if int(path.name.split(".")[1].split("-")[1]) > 1200 - 500]
+    assert len(needed) > 2
+    for path in needed:
+        hidden = path.rename("hidden")
+        said = call(script, "--resume", "run", "--total-timesteps", 1300, status=2)
+        assert "run: transition" in said.err
+        hidden.rename(path)
+    call(script, "--resume", "run", "--total-timesteps", 1300)
+
+
+def test_a_run_is_resumed_from_python_with_its_own_options_only(call, tmp_path):
+    call(
+        "a2c",
+        "--env-id",
+        "people_tasks:Plain-v0",
+        *SMALL["a2c"],
+        "--run-dir",
+        "run",
+        "--gamma",
+        0.9,
+    )
+    before = Path("run/config.json").read_bytes()
+    a2c = load("a2c")
+    with pytest.raises(a2c.UsageError, match="this run has"):
+        a2c.train(a2c.Args(resume=Path("run"), total_timesteps=3100))
+    assert Path("run/config.json").read_bytes() == before
+    args = a2c.load_args("run")
+    args.resume = Path("run")
+    args.total_timesteps = 3100
+    assert a2c.train(args) == Path("run")
+    assert evaluations(Path("run"))[-1]["global_step"] == "3100"
+
+
+def test_an_interrupted_replay_leaves_the_state_that_was_to_be_reached(monkeypatch):
+    td3 = load("td3")
+    args = td3.Args(env_id="people_tasks:Plain-v0")
+    with td3.Environments(args, 1, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(5):
+            envs.step(envs.random_action())
+        reached = envs.obs
+        steps = iter(range(3))
+        step = envs.envs.step
+
+        def interrupted_step(action):
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+            return step(action)
+
+        monkeypatch.setattr(envs.envs, "step", interrupted_step)
+        with pytest.raises(KeyboardInterrupt):
+            envs.replay()
+        assert envs.obs.equal(reached)
