@@ -16,8 +16,8 @@ advantage A says how much better than predicted an action turned out.
 A2C is REINFORCE with one more idea: a critic, so that learning need not wait for an episode's end.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in all five scripts. Labels such as [PG-1] number the
-equations, as the derivations in docs/ do.
+line) are the same text in all five scripts. Labels such as [PG-1] number the equations, as the
+derivations in docs/ do.
 """
 
 import contextlib
@@ -164,7 +164,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None if not reported
+    success: float | None  # info["is_success"], the last one; None if not reported
 
 
 def make_env(args, **options):

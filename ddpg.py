@@ -18,8 +18,8 @@ learns to choose the actions that the critic values most.
 target policy smoothing [6], clipped double Q-learning [8] and delayed updates.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in all five scripts. [1] to [15] number the algorithm's
-steps and [DPG-1] to [DPG-5] its equations, as the derivations in docs/ do.
+line) are the same text in all five scripts. [1] to [15] number the algorithm's steps and [DPG-1] to
+[DPG-5] its equations, as the derivations in docs/ do.
 """
 
 import contextlib
@@ -170,7 +170,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None if not reported
+    success: float | None  # info["is_success"], the last one; None if not reported
 
 
 def make_env(args, **options):

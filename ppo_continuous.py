@@ -17,8 +17,8 @@ PPO is A2C with one more idea: clipping the ratio ρ = π(a|s) / π_old(a|s) all
 minibatch updates from one rollout.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in all five scripts. Labels such as [PG-1] number the
-equations, as the derivations in docs/ do.
+line) are the same text in all five scripts. Labels such as [PG-1] number the equations, as the
+derivations in docs/ do.
 """
 
 import contextlib
@@ -125,7 +125,8 @@ class AlgorithmArgs:
     learning_rate: float = 1e-3  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
     max_grad_norm: float = 0.5  # largest norm of the gradient, of all parameters together
-    target_kl: float | None = None  # stop the epochs once the approximate KL is larger; None: never
+    # no further epoch once the approximate KL of an epoch's last minibatch is larger; None: never
+    target_kl: float | None = None
 
 
 @dataclass
@@ -176,7 +177,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None if not reported
+    success: float | None  # info["is_success"], the last one; None if not reported
 
 
 def make_env(args, **options):

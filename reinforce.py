@@ -14,8 +14,8 @@ environment has finished one.
     actor: maximise Σ_t log π(a_t|s_t) (G_t − b_t)      b_t: the mean of G_t in earlier episodes
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in all five scripts. Labels such as [PG-1] number the
-equations, as the derivations in docs/ do.
+line) are the same text in all five scripts. Labels such as [PG-1] number the equations, as the
+derivations in docs/ do.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None if not reported
+    success: float | None  # info["is_success"], the last one; None if not reported
 
 
 def make_env(args, **options):

@@ -10,7 +10,8 @@
 Off-policy: a critic learns Q(s, a) from transitions sampled from a replay buffer, and the actor
 learns to choose the actions that the critic values most.
 
-    y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, μ′(s′) + ε)        ε ~ clip(N(0, σ²), −c, c)
+    y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, a′)
+    a′ = clip(μ′(s′) + ε, −1, 1)        ε ~ clip(N(0, σ²), −c, c)
     critics: minimise (Qᵢ(s, a) − y)²        actor: maximise Q₁(s, μ(s))
 
 μ′, Q′₁ and Q′₂ are target networks, slow copies of μ, Q₁ and Q₂. TD3 is DDPG with three tricks:
@@ -18,8 +19,8 @@ target policy smoothing [6], clipped double Q-learning [8], and delayed updates 
 target networks (--policy-frequency).
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
-line) are the same text in all five scripts. [1] to [15] number the algorithm's
-steps and [DPG-1] to [DPG-5] its equations, as the derivations in docs/ do.
+line) are the same text in all five scripts. [1] to [15] number the algorithm's steps and [DPG-1] to
+[DPG-5] its equations, as the derivations in docs/ do.
 """
 
 import contextlib
@@ -173,7 +174,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None if not reported
+    success: float | None  # info["is_success"], the last one; None if not reported
 
 
 def make_env(args, **options):

@@ -150,7 +150,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"] at the end, None if not reported
+    success: float | None  # info["is_success"], the last one; None if not reported
 
 
 def make_env(args, **options):
