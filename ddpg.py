@@ -623,7 +623,7 @@ class ReplayBuffer:
                 self.rows[rows] = torch.as_tensor(np.load(path)).to(self.rows)
                 loaded = end
         if loaded < self.total:
-            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*.npy")
+            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*")
 
     def files(self, folder):
         """(start, end, path) of each file, oldest first: it holds transitions start to end − 1."""

@@ -125,8 +125,7 @@ class AlgorithmArgs:
     learning_rate: float = 1e-3  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
     max_grad_norm: float = 0.5  # largest norm of the gradient, of all parameters together
-    # no further epoch once the approximate KL of an epoch's last minibatch is larger; None: never
-    target_kl: float | None = None
+    target_kl: float | None = None  # no further epoch once its last minibatch has a larger KL
 
 
 @dataclass

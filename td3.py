@@ -10,8 +10,7 @@
 Off-policy: a critic learns Q(s, a) from transitions sampled from a replay buffer, and the actor
 learns to choose the actions that the critic values most.
 
-    y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, a′)
-    a′ = clip(μ′(s′) + ε, −1, 1)        ε ~ clip(N(0, σ²), −c, c)
+    y = r + γ (1 − terminated) min(Q′₁, Q′₂)(s′, clip(μ′(s′) + ε))      ε ~ clip(N(0, σ²), −c, c)
     critics: minimise (Qᵢ(s, a) − y)²        actor: maximise Q₁(s, μ(s))
 
 μ′, Q′₁ and Q′₂ are target networks, slow copies of μ, Q₁ and Q₂. TD3 is DDPG with three tricks:
@@ -627,7 +626,7 @@ class ReplayBuffer:
                 self.rows[rows] = torch.as_tensor(np.load(path)).to(self.rows)
                 loaded = end
         if loaded < self.total:
-            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*.npy")
+            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*")
 
     def files(self, folder):
         """(start, end, path) of each file, oldest first: it holds transitions start to end − 1."""

@@ -116,6 +116,7 @@ class AlgorithmArgs:
     clip_rewards: bool = True  # learn from the sign of a reward; what is reported is the true one
     gamma: float = 0.99  # γ, discount factor
     learning_rate: float = 1e-4  # learning rate of Adam
+    anneal_lr: bool = False  # let the learning rate fall linearly to 0 over the run
     target_network_frequency: int = 1_000  # C, environment steps between copies of the network
 
 
@@ -695,7 +696,7 @@ class ReplayBuffer:
                     self.rows[rows] = torch.as_tensor(file["rows"]).to(self.rows)
                 loaded = end
         if loaded < self.total:
-            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*.npz")
+            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*")
 
     def files(self, folder):
         """(start, end, path) of each file, oldest first: it holds rows start to end − 1."""
@@ -776,7 +777,14 @@ class Agent(nn.Module):
         self.target_network = copy.deepcopy(self.q_network)
         self.all_parameters = list(self.q_network.parameters())
         self.optimizer = torch.optim.Adam(self.all_parameters, args.learning_rate, fused=True)
+        for group in self.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
         self.epsilon = args.start_epsilon
+
+    def set_learning_rate(self, fraction):
+        """Of what each group of parameters had at the start."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = fraction * group["initial_lr"]
 
     # fmt: off
     @torch.no_grad()
@@ -845,6 +853,8 @@ def train(args):
         while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
             # act
             agent.epsilon = epsilon_at(envs.global_step, args)
+            if args.anneal_lr:
+                agent.set_learning_rate(1 - envs.global_step / args.total_timesteps)
             action = agent.act(envs.obs)
 
             # step and store

@@ -1183,6 +1183,12 @@ TRAINING = [
 
 DISCRETE_MATH = [
     *at(
+        DQNS + DQN_ATARI,
+        "Agent.set_learning_rate",
+        TABLE_AND_DQN,
+        ("the learning rate never falls", "fraction * group['initial_lr']", "group['initial_lr']"),
+    ),
+    *at(
         DISCRETE,
         "epsilon_at",
         TABLE_AND_DQN,

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -153,6 +154,17 @@ def test_epsilon_falls_linearly_and_then_stays(script):
     args = module.Args(total_timesteps=1000, **options)
     found = [module.epsilon_at(step, args) for step in (0, 250, 500, 900)]
     np.testing.assert_allclose(found, [0.9, 0.5, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("script", [*DQNS, "dqn_atari"])
+def test_the_learning_rate_falls_linearly_or_stays(script, call):
+    """The last of 900 (240) steps has 1/900 (1/240) of it left."""
+    options = [*SMALL[script], "--learning-rate", 0.003]
+    steps = int(options[options.index("--total-timesteps") + 1])
+    for flag, rate in (("--anneal-lr", 0.003 / steps), ("--no-anneal-lr", 0.003)):
+        call(script, *options, flag, "--run-dir", flag[2:])
+        (group,) = checkpoint(Path(flag[2:]))["optimizer"]["param_groups"]
+        assert group["lr"] == pytest.approx(rate)
 
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import tokenize
+import types
 from pathlib import Path
 from urllib.parse import urldefrag
 
 import double_dqn
 import dqn
 import dqn_atari
+import gymnasium as gym
 import markdown
 import numpy as np
 import pytest
@@ -233,21 +235,53 @@ def test_defaults_that_a_page_shows_are_those_of_the_scripts():
         assert hooks.default(option, script) == str(value), (script, option)
 
 
-def load_random_walk():
-    spec = importlib.util.spec_from_file_location("random_walk", ROOT / "docs/random_walk.py")
+def program(name):
+    """A program in docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_errors_on_the_random_walk_are_those_that_its_program_prints(capsys):
-    load_random_walk().main()
+    program("random_walk").main()
     assert f"```\n{capsys.readouterr().out}```" in text("q_learning")
+
+
+def test_the_overestimates_on_the_page_are_those_that_their_program_prints(capsys):
+    program("overestimation").main([])
+    assert f"```\n{capsys.readouterr().out}```" in text("double_dqn")
+
+
+class Countdown(gym.Env):
+    """Three steps with rewards 1, 2 and 4, whatever one does."""
+
+    observation_space = gym.spaces.Box(0, 3, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        obs = np.full(1, self.steps, np.float32)
+        return obs, 2.0 ** (self.steps - 1), self.steps == 3, False, {}
+
+
+def test_max_q_is_compared_with_the_return_that_follows():
+    """Rewards 1, 2, 4 at γ = 0.5: 1 + 2/2 + 4/4, 2 + 4/2, 4. Q is s + 10 for one action."""
+    module = program("overestimation")
+    agent = types.SimpleNamespace(q_network=lambda obs: torch.cat([obs, obs + 10]))
+    values, rewards = module.play(agent, Countdown(), seed=0)
+    assert values == [10, 11, 12]
+    assert rewards == [1, 2, 4]
+    assert module.discounted_returns(rewards, 0.5) == [3, 4, 4]
 
 
 def test_the_updates_on_the_random_walk_by_hand():
     """The walk 3 4 5 4 5 6, of which TD sees the values change on the way."""
-    module = load_random_walk()
+    module = program("random_walk")
     moves = np.diag(np.full(4, 0.5), 1) + np.diag(np.full(4, 0.5), -1)
     solution = np.linalg.solve(np.eye(5) - moves, [0, 0, 0, 0, 0.5])
     np.testing.assert_allclose(module.TRUE_VALUES, solution)
