@@ -4,9 +4,10 @@
     python benchmark/compare.py runs/benchmark/td3-<version>/default runs/.../num-envs=4
 
 Compares final evaluations on the tasks for which both have two seeds or more. Exit status 1: B is
-worse. Where A and B are equal in truth that is said in at most 5 of 100 comparisons: half of it
-goes to the aggregate over tasks, half to the single tasks together (Holm), each by a one-sided
-permutation test, whose rate holds for any number of seeds and any distribution.
+worse. Where A's and B's returns have the same distribution that is said in at most 5 of 100
+comparisons: half of it goes to the aggregate over tasks, half to the single tasks together (Holm),
+each by a one-sided permutation test, whose rate holds for any number of seeds and any distribution.
+Give both sides the same number of seeds. A single task shows from four seeds a side on.
 """
 
 import itertools
@@ -81,8 +82,8 @@ def compare(pairs, alpha=0.05, seed=0):
     return rows, worse, bool(worse) or p <= alpha / 2
 
 
-def final_returns(folder):
-    """{task: final returns}, of the one script, version and set of options in `folder`."""
+def runs_by_task(folder):
+    """{task: runs}, of the one script, version and set of options in `folder`."""
     results = read(folder)
     kinds = sorted({result.key[:3] for result in results})
     if not kinds:
@@ -90,10 +91,14 @@ def final_returns(folder):
     if len(kinds) > 1:
         names = [f"{script}-{version}/{options}" for script, version, options in kinds]
         fail(f"{folder}: holds several kinds of runs; name one of {', '.join(names)}")
-    returns = {}
+    found = {}
     for result in results:
-        returns.setdefault(result.task, []).append(result.final_return)
-    return {task: np.array(values) for task, values in returns.items()}
+        found.setdefault(result.task, []).append(result)
+    return found
+
+
+def final_returns(runs):
+    return np.array([run.final_return for run in runs])
 
 
 @dataclass
@@ -120,12 +125,15 @@ def print_table(rows, pairs, worse):
 
 
 def main(args):
-    a = final_returns(args.a)
-    b = final_returns(args.b)
+    a = runs_by_task(args.a)
+    b = runs_by_task(args.b)
     pairs = {}
     for task in itertools.chain(a, b):
         if min(len(a.get(task, ())), len(b.get(task, ()))) >= 2:
-            pairs[task] = (a[task], b[task])
+            pairs[task] = (final_returns(a[task]), final_returns(b[task]))
+            steps = {run.steps for run in a[task] + b[task]}
+            if len(steps) > 1:
+                print(f"note: runs on {task} have different numbers of steps: {sorted(steps)}")
     left_out = sorted({*a, *b} - {*pairs})
     if not pairs:
         fail(f"no task with two seeds or more on both sides: {', '.join(left_out)}")
