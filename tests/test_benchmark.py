@@ -763,7 +763,9 @@ def test_every_protocol_other_than_ours_is_told():
     assert told["PPO", "HalfCheetah"] == "sampled actions"
     assert told["PPO", "Pusher"] == "returns of training"
     assert told["TD3", "HalfCheetah"] == told["TD3", "Ant"] == told["PPO", "Hopper"] == ""
+    assert told["TD3", "Reacher"] == ""
     assert told["DDPG", "Walker2d"] == "mean of the last 10 evaluations"
+    assert told["DDPG", "Hopper"] == told["DDPG", "Ant"] == "smoothed over 11 epochs"
     for (algorithm, _), protocol in told.items():
         if algorithm == "REINFORCE":
             assert protocol == "sampled actions"
