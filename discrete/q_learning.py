@@ -322,11 +322,12 @@ class Environments:
         self.close()
 
     def open(self):
+        others = multiprocessing.active_children()
         try:
             self.envs, self.backend = make_vector_env(self.args, self.num_envs, self.video_folder)
         except BaseException:
-            for worker in multiprocessing.active_children():
-                worker.kill()  # they ignore SIGTERM, with which Python would end them
+            for worker in set(multiprocessing.active_children()) - set(others):
+                worker.kill()  # it ignores SIGTERM, with which Python would end it
             raise
 
     def close(self):
