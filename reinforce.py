@@ -155,7 +155,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"], the last one; None if not reported
+    success: float | None  # the last info["is_success"], None if there was none
 
 
 def make_env(args, **options):
@@ -178,7 +178,8 @@ def make_vector_env(args, num_envs, video_folder=None):
     """`num_envs` environments that step together, and the name of the backend.
 
     sync, async and native give the same numbers, except for tasks that use Python's or NumPy's
-    global generator, which sync environments share; several of them do not resume exactly then.
+    global generator, which sync environments share: with several of them such a task does not
+    resume exactly.
     """
     if args.vectorization == "async" and video_folder is None:
         env_fn = functools.partial(make_worker_task, args, os.getpid())
@@ -510,11 +511,7 @@ class Environments:
         self.episode_success = state["episode_success"].cpu().numpy().copy()
 
     def replay(self):
-        """Plays the unfinished episodes again, from their seeds and actions.
-
-        All environments replay together: one with a younger episode is stepped too, and reset
-        where its own episode began.
-        """
+        """Brings the environments to the state that was saved."""
         expected = self.obs
         try:
             self.play_again()
@@ -529,6 +526,11 @@ class Environments:
             )
 
     def play_again(self):
+        """Plays the unfinished episodes again, from their seeds and actions.
+
+        All environments step together: one with a younger episode is stepped too, and reset where
+        its own episode began.
+        """
         self.reset(np.ones(self.num_envs, dtype=bool))
         steps_left = len(self.actions)
         for action in self.actions:

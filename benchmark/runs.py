@@ -91,7 +91,7 @@ SAVING |= {"__enter__", "__exit__", "open", "close"}
 SAYING = re.compile("say|print|check_.*|must_be_.*")
 
 
-class WithoutWords(ast.NodeTransformer):
+class WithoutPlumbing(ast.NodeTransformer):
     """Takes from a syntax tree what decides no numbers: docstrings, messages, checks, saving."""
 
     def visit_FunctionDef(self, node):
@@ -109,7 +109,7 @@ class WithoutWords(ast.NodeTransformer):
 
 
 def version_of(text):
-    """A hash of what decides a script's numbers: its syntax tree, without imports and words.
+    """A hash of what decides a script's numbers: its syntax tree, without imports and plumbing.
 
     Of the section "run folder", which is about files and the command line, PLUMBING does not count.
     """
@@ -120,7 +120,7 @@ def version_of(text):
         is_in_the_run = node.lineno > first_line_of_the_run
         if not is_import and not (is_in_the_run and name_of(node) in PLUMBING):
             decisive.append(node)
-    tree = WithoutWords().visit(ast.Module(decisive, []))
+    tree = WithoutPlumbing().visit(ast.Module(decisive, []))
     return short_hash(ast.unparse(ast.fix_missing_locations(tree)))
 
 

@@ -163,7 +163,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"], the last one; None if not reported
+    success: float | None  # the last info["is_success"], None if there was none
 
 
 def make_env(args, **options):
@@ -545,11 +545,7 @@ class Environments:
         self.episode_success = state["episode_success"].cpu().numpy().copy()
 
     def replay(self):
-        """Plays the unfinished episodes again, from their seeds and actions.
-
-        All environments replay together: one with a younger episode is stepped too, and reset
-        where its own episode began.
-        """
+        """Brings the environments to the state that was saved."""
         expected = self.obs
         try:
             self.play_again()
@@ -564,6 +560,11 @@ class Environments:
             )
 
     def play_again(self):
+        """Plays the unfinished episodes again, from their seeds and actions.
+
+        All environments step together: one with a younger episode is stepped too, and reset where
+        its own episode began.
+        """
         self.reset(np.ones(self.num_envs, dtype=bool))
         steps_left = len(self.actions)
         for action in self.actions:
@@ -854,8 +855,6 @@ def train(args):
         while envs.global_step + args.num_envs <= args.total_timesteps and not run.stop_requested():
             # act
             agent.epsilon = epsilon_at(envs.global_step, args)
-            if args.anneal_lr:
-                agent.set_learning_rate(1 - envs.global_step / args.total_timesteps)
             action = agent.act(envs.obs)
 
             # step and store
@@ -863,6 +862,8 @@ def train(args):
             memory.add(envs.step(action))
 
             # learn: an update, a copy of the network, each after so many environment steps
+            if args.anneal_lr:
+                agent.set_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:
                 for step in range(first_step, envs.global_step):
                     if step % args.train_frequency == 0:

@@ -150,7 +150,7 @@ class Episode(NamedTuple):
     global_step: int  # environment steps that the run had made by then
     total_reward: float
     length: int
-    success: float | None  # info["is_success"], the last one; None if not reported
+    success: float | None  # the last info["is_success"], None if there was none
 
 
 def make_env(args, **options):
@@ -460,11 +460,7 @@ class Environments:
         self.episode_success = state["episode_success"].cpu().numpy().copy()
 
     def replay(self):
-        """Plays the unfinished episodes again, from their seeds and actions.
-
-        All environments replay together: one with a younger episode is stepped too, and reset
-        where its own episode began.
-        """
+        """Brings the environments to the state that was saved."""
         expected = self.obs
         try:
             self.play_again()
@@ -479,6 +475,11 @@ class Environments:
             )
 
     def play_again(self):
+        """Plays the unfinished episodes again, from their seeds and actions.
+
+        All environments step together: one with a younger episode is stepped too, and reset where
+        its own episode began.
+        """
         self.reset(np.ones(self.num_envs, dtype=bool))
         steps_left = len(self.actions)
         for action in self.actions:

@@ -6,6 +6,7 @@ Most campaigns run a stand-in for a script: it keeps the contract (config.json, 
 its starts and ends in a file.
 """
 
+import concurrent.futures
 import itertools
 import json
 import re
@@ -141,6 +142,7 @@ def contents(folder):
         ('"""Trains, and returns the folder of the run."""', '"""Trains."""', True),
         ('say(f"run folder', 'say(f"the run folder', True),
         ("runs", "trials", True),
+        ('"actions": torch', '"all_actions": torch', True),
         ("gamma: float = 0.99", "gamma: float = 0.98", False),
         ("eval_episodes: int = 10", "eval_episodes: int = 5", False),
         ("    return env\n", "    return gym.wrappers.ClipAction(env)\n", False),
@@ -400,6 +402,20 @@ def test_the_interval_of_another_run_by_hand():
     assert high == pytest.approx(12 + 9.937, abs=1e-3)
     assert reproduce.interval_of_another_run([1000.0, 1000.0]) == (990.0, 1010.0)
     assert reproduce.interval_of_another_run([1.0]) is None
+
+
+def test_the_script_of_each_row_is_found(tmp_path):
+    """The oldest rows have Git's hash of the file as their version."""
+    if reproduce.git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("this is no repository with its history")
+    rows = results.newest(results.group(results.read(BENCHMARK / "results")))
+    assert any(version_is_a_file(run) for runs in rows.values() for run in runs)
+    for runs_of_row in rows.values():
+        reproduce.script_of(runs_of_row[0], tmp_path)
+
+
+def version_is_a_file(run):
+    return reproduce.git("cat-file", "-t", run.version).stdout == "blob\n"
 
 
 def test_a_row_of_the_table_is_reproduced(tmp_path):
@@ -917,6 +933,34 @@ def test_a_search_keeps_to_the_script_that_it_began_with(stand_in, tmp_path):
     assert after == before
     assert (after.options, after.task, after.seed) == ("sleep=0,x=1", "Toy-v0", 3)
     assert runs.execute(after) == "done"
+
+
+def test_a_trial_that_is_interrupted_is_tried_again(stand_in, tmp_path, monkeypatch):
+    pytest.importorskip("optuna", reason=MISSING)
+    import tune
+
+    args = tune.Args(script=str(stand_in), space=("x=0.1..1",), root=tmp_path)
+    tuner = tune.Tuner(args)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuner, "watch", interrupted)
+    monkeypatch.setattr(tuner, "submit", lambda job: concurrent.futures.Future())
+    monkeypatch.setattr(concurrent.futures, "wait", lambda futures, timeout: None)
+    with pytest.raises(KeyboardInterrupt):
+        tune.open_study(args, tuner).optimize(tuner.objective, 1)
+    again = tune.open_study(args, tuner).get_trials()
+    assert [trial.state.name for trial in again] == ["FAIL", "WAITING"]
+    assert again[1].user_attrs["is_default"]
+
+
+def test_a_task_without_a_published_number_is_searched_alone():
+    pytest.importorskip("optuna", reason=MISSING)
+    import tune
+
+    tune.check(tune.Args(space=("x=0.1..1",), tasks=("Toy-v0",)))
+    assert results.score("Toy-v0", 7.5) == 7.5
 
 
 # ── Ray, and what all tools say ──────────────────────────────────────────────────────────────────

@@ -200,8 +200,15 @@ def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
 
 
 WITH_PART = ("run.start(\n", "run.start(\n            mine=Mine(),\n")
-PART = "class Mine:\n    def state_dict(self):\n        return {}\n\n"
-PART += "    def load_state_dict(self, state):\n        pass\n\n\n"
+PART = """class Mine:
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+"""
 
 
 def copy_with_a_part(folder, part):

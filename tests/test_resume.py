@@ -392,16 +392,8 @@ def test_a_replay_buffer_that_lacks_a_file_is_refused(script, call, tmp_path):
 
 
 def test_a_run_is_resumed_from_python_with_its_own_options_only(call, tmp_path):
-    call(
-        "a2c",
-        "--env-id",
-        "people_tasks:Plain-v0",
-        *SMALL["a2c"],
-        "--run-dir",
-        "run",
-        "--gamma",
-        0.9,
-    )
+    options = [*SMALL["a2c"], "--env-id", "people_tasks:Plain-v0", "--gamma", 0.9]
+    call("a2c", *options, "--run-dir", "run")
     before = Path("run/config.json").read_bytes()
     a2c = load("a2c")
     with pytest.raises(a2c.UsageError, match="this run has"):
