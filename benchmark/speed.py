@@ -87,13 +87,13 @@ CELLS = {
         2000,
     ),
     "dqn": Cell(
-        "DQN, an update of 128 every 4 steps",
+        "DQN, an update of 128 every 10 steps",
         "dqn",
         "CartPole-v1",
         {
             "hidden_sizes": (128, 128),
             "batch_size": 128,
-            "train_frequency": 4,
+            "train_frequency": 10,
             "learning_starts": 500,
             "num_envs": 1,
         },
@@ -215,10 +215,10 @@ def peer_options(package, cell, envs):
     if cell.script == "dqn":
         frequency = ours["train_frequency"]
         return options | {
-            "learning_rate": 1e-3,
+            "learning_rate": 2.5e-4,
             "train_freq": frequency,
             "target_update_interval": 500,
-            "buffer_size": 100_000,
+            "buffer_size": 10_000,
         }
     zeros = np.zeros(envs.action_space.shape)
     options |= {

@@ -72,7 +72,7 @@ class RunArgs:
     env_kwargs: Json = field(default_factory=dict)  # options of the task: '{"is_slippery": false}'
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
     seed: int = 1  # seed of the networks, the environments and all noise
-    total_timesteps: int = 200_000  # environment steps, summed over all environments
+    total_timesteps: int = 500_000  # environment steps, summed over all environments
     vectorization: Literal["sync", "async"] = "sync"  # async: a process per environment
     device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
@@ -103,18 +103,18 @@ class AlgorithmArgs:
     """Options of this algorithm."""
 
     num_envs: int = 1  # N, environments that step together
-    buffer_size: int = 100_000  # capacity of the replay buffer in transitions
+    buffer_size: int = 10_000  # capacity of the replay buffer in transitions
     hidden_sizes: tuple[int, ...] = (128, 128)  # units of each hidden layer
     start_epsilon: float = 1.0  # ε, probability of a random action, at the start
     end_epsilon: float = 0.05  # ε at the end
-    exploration_fraction: float = 0.3  # part of the run over which ε falls linearly
-    learning_starts: int = 1_000  # environment steps before learning
-    train_frequency: int = 4  # environment steps per update
+    exploration_fraction: float = 0.5  # part of the run over which ε falls linearly
+    learning_starts: int = 10_000  # environment steps before learning
+    train_frequency: int = 10  # environment steps per update
     batch_size: int = 128  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
-    learning_rate: float = 1e-3  # learning rate of Adam
+    learning_rate: float = 2.5e-4  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
-    target_network_frequency: int = 100  # C, environment steps between copies of the network
+    target_network_frequency: int = 500  # C, environment steps between copies of the network
 
 
 @dataclass
