@@ -87,15 +87,15 @@ CELLS = {
         2000,
     ),
     "dqn": Cell(
-        "DQN, an update of 128 every 10 steps",
+        "DQN, 8 environments, an update of 128 after each step of all",
         "dqn",
         "CartPole-v1",
         {
             "hidden_sizes": (128, 128),
             "batch_size": 128,
-            "train_frequency": 10,
+            "train_frequency": 8,
             "learning_starts": 500,
-            "num_envs": 1,
+            "num_envs": 8,
         },
         WHOLE_RUNS,
         2000,
@@ -213,10 +213,9 @@ def peer_options(package, cell, envs):
         "policy_kwargs": {"net_arch": widths},
     }
     if cell.script == "dqn":
-        frequency = ours["train_frequency"]
         return options | {
             "learning_rate": 2.5e-4,
-            "train_freq": frequency,
+            "train_freq": ours["train_frequency"] // ours["num_envs"],
             "target_update_interval": 500,
             "buffer_size": 10_000,
         }

@@ -102,13 +102,13 @@ class RunArgs:
 class AlgorithmArgs:
     """Options of this algorithm."""
 
-    num_envs: int = 1  # N, environments that step together
+    num_envs: int = 8  # N, environments that step together
     buffer_size: int = 10_000  # capacity of the replay buffer in transitions
     hidden_sizes: tuple[int, ...] = (128, 128)  # units of each hidden layer
     start_epsilon: float = 1.0  # ε, probability of a random action, at the start
     end_epsilon: float = 0.05  # ε at the end
     exploration_fraction: float = 0.5  # part of the run over which ε falls linearly
-    learning_starts: int = 10_000  # environment steps before learning
+    learning_starts: int = 1_000  # environment steps before learning
     train_frequency: int = 10  # environment steps per update
     batch_size: int = 128  # B, transitions per update
     gamma: float = 0.99  # γ, discount factor
