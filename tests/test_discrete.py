@@ -18,7 +18,7 @@ RUNS = [*ALL, "dqn_atari"]  # its math is in test_dqn_atari.py
 SMALL_DQN = [
     *("--total-timesteps", "900", "--learning-starts", "100", "--batch-size", "16"),
     *("--buffer-size", "500", "--hidden-sizes", "16", "--train-frequency", "1"),
-    *("--target-network-frequency", "50"),
+    *("--target-network-frequency", "50", "--num-envs", "1"),
     *("--eval-frequency", "300", "--eval-episodes", "2", "--checkpoint-frequency", "150"),
 ]
 SMALL_TABLE = [
