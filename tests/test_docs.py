@@ -225,8 +225,8 @@ def test_curves_describes_what_is_logged_and_nothing_else():
     assert set(re.findall(r"^\| `(\w+/\w+)`", text("curves"), re.M)) == logged_names()
 
 
-def test_defaults_that_a_page_shows_are_those_of_the_scripts():
-    found = hooks.DEFAULT.findall(text("papers"))
+def test_defaults_that_the_pages_show_are_those_of_the_scripts():
+    found = hooks.DEFAULT.findall(text("papers") + text("dqn"))
     assert len(found) > 10
     for option, script in found:
         value = getattr(MODULES[script].Args(), option.replace("-", "_"))
