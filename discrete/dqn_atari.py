@@ -874,7 +874,7 @@ def train(args):
 
             # report
             run.advance()
-            if run.due(1000):
+            if run.due(100):
                 run.log(metrics | {"charts/epsilon": agent.epsilon})
             if run.due(args.eval_frequency):
                 run.evaluate()
