@@ -248,6 +248,11 @@ def test_the_errors_on_the_random_walk_are_those_that_its_program_prints(capsys)
     assert f"```\n{capsys.readouterr().out}```" in text("q_learning")
 
 
+def test_the_overestimates_are_those_that_their_program_prints(capsys):
+    program("overestimation").main([])
+    assert f"```\n{capsys.readouterr().out}```" in text("double_dqn")
+
+
 class Countdown(gym.Env):
     """Three steps with rewards 1, 2 and 4, whatever one does."""
 
