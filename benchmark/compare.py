@@ -7,8 +7,8 @@ Compares final evaluations on the tasks for which both have two seeds or more. E
 worse. Where A's and B's returns have the same distribution that is said in at most 5 of 100
 comparisons: half of it goes to the aggregate over tasks, half to the single tasks together (Holm),
 each by a one-sided permutation test, whose rate holds for any number of seeds and any distribution.
-Give both sides the same number of seeds. With fewer than four a side, no single task can be shown
-to be worse.
+Give both sides the same number of seeds. How few can show that a single task is worse depends on
+how many tasks there are: four a side for one task, five for up to six tasks, six for up to 23.
 """
 
 import math

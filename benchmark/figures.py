@@ -8,7 +8,7 @@ import numpy as np
 from estimates import ENOUGH, bootstrap_iqm, iqm
 from matplotlib.lines import Line2D
 from results import PUBLISHED, name_without_version, newest, read_table
-from tables import NAMES, label
+from tables import NAMES, is_current, label
 
 COLORS = dict(zip(NAMES, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
 AUTHOR = "TD3's author, v1"
@@ -46,10 +46,13 @@ def draw_runs(axis, script, options, runs):
         returns.append(np.interp(steps, run.column("global_step"), run.column("return_mean")))
     returns = np.array(returns)
     color = COLORS.get(script, "black")
+    name = f"{label(script, options)}, seeds: {len(runs)}"
     line = "-" if options == "default" else "--"
+    if not is_current(runs[0].key):
+        name += ", older version"
+        line = "--"
     is_many = len(runs) >= ENOUGH
     middle = iqm(returns.T) if is_many else returns.mean(axis=0)
-    name = f"{label(script, options)}, seeds: {len(runs)}"
     axis.plot(steps / 1e6, middle, color=color, linestyle=line, linewidth=1.8, label=name)
     if is_many:
         low, high = bootstrap_iqm(returns.T)

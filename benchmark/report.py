@@ -39,6 +39,7 @@ def report_text(cells, validation, speed):
     import speed_tables
     import tables
 
+    latest, older = tables.latest_and_older(cells)
     found = tables.scores(cells)
     return (
         (HERE / "report.md")
@@ -46,7 +47,8 @@ def report_text(cells, validation, speed):
         .format(
             enough=tables.ENOUGH,
             count=tables.count_verdicts(cells),
-            finals=tables.final_table(cells),
+            finals=tables.final_table(latest),
+            older=tables.older_table(older),
             validation=tables.validation_table(validation, cells),
             aggregates=tables.aggregate_table(found),
             improvement=tables.improvement_table(found),

@@ -2,11 +2,11 @@
 
     python benchmark/reproduce.py td3 HalfCheetah-v5
 
-Takes the newest row of this script and task in --results, the script as it was then (from git, if
-it has changed since), and the row's options and first seed. With the same packages on the same
-kind of processor a run is the same to the last digit. Elsewhere it should lie in the interval that
-holds 95 of 100 further runs, if returns are normally distributed. A run takes as long as the table
-of times in benchmark/README.md says.
+Takes the newest row of this script and task in --results, or that of --version, the script as it
+was then (from git, if it has changed since), and the row's options and first seed. With the same
+packages on the same kind of processor a run is the same to the last digit. Elsewhere it should lie
+in the interval that holds 95 of 100 further runs, if returns are normally distributed. A run takes
+as long as the table of times in benchmark/README.md says.
 """
 
 import math
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 import tyro
-from results import group, newest, read
+from results import DEFAULT, group, newest, read
 from run import find_script
 from runs import HERE, execute, fail, make_jobs, public, version_of
 
@@ -29,7 +29,8 @@ from runs import HERE, execute, fail, make_jobs, public, version_of
 class Args:
     script: tyro.conf.Positional[str]  # such as td3
     task: tyro.conf.Positional[str]  # such as Hopper-v5
-    options: str = "default"  # of the row, as the table has them
+    version: str | None = None  # of the row, as the table has it; None: the newest
+    options: str = "default"  # of the row; default includes rows with --compile
     seed: int | None = None  # None: the first of the row
     results: Path = HERE / "results"  # the collection
     root: Path = Path("runs/reproduce")  # where the run lives
@@ -85,10 +86,13 @@ def tell_differences(run, packages):
 
 
 def main(args):
-    cells = newest(group(read(args.results)))
-    runs = cells.get((args.script, args.options, args.task))
+    cells = group(read(args.results))
+    if args.version is not None:
+        cells = {key: runs for key, runs in cells.items() if key[1] == args.version}
+    options = "default" if args.options in DEFAULT else args.options
+    runs = newest(cells).get((args.script, options, args.task))
     if runs is None:
-        known = sorted(task for script, _, task in cells if script == args.script)
+        known = [" ".join(key) for key in cells if key[0] == args.script]
         fail(f"{args.script} {args.task}: not in {args.results}; there are: {', '.join(known)}")
     seed = runs[0].seed if args.seed is None else args.seed
     with tempfile.TemporaryDirectory() as folder:

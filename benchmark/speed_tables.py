@@ -88,17 +88,24 @@ def machines(records):
 
 
 def sentence(records):
-    """For a reader with little time: steps per second beside Stable-Baselines3, one thread."""
-    parts = []
+    """For a reader with little time: steps per second beside others, one thread."""
+    beside_sb3 = []
+    beside_sbx = []
     for record in records:
         if record["threads"] == 1 and record["device"] == "cpu" and has(record, "sb3"):
             name = CELLS[record["cell"]].title.partition(",")[0]
             eager = statistics.median(ratios(record, "ours", "sb3"))
             compiled = statistics.median(ratios(record, "compiled", "sb3"))
-            parts.append(f"{name} {eager:.1f} (with `--compile` {compiled:.1f})")
-    if not parts:
+            beside_sb3.append(f"{name} {eager:.1f} (with `--compile` {compiled:.1f})")
+            if has(record, "sbx"):
+                ratio = statistics.median(ratios(record, "compiled", "sbx"))
+                beside_sbx.append(f"{name} {ratio:.1f}")
+    if not beside_sb3:
         return ""
-    return (
+    text = (
         "Steps per second as a multiple of Stable-Baselines3's, at the same work on one CPU "
-        f"thread: {', '.join(parts)}; [how it was measured](benchmark/README.md#speed).\n"
+        f"thread: {', '.join(beside_sb3)}"
     )
+    if beside_sbx:
+        text += f"; of SBX's, in JAX, with `--compile`: {', '.join(beside_sbx)}"
+    return f"{text}; [how it was measured](benchmark/README.md#speed).\n"

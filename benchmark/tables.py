@@ -80,7 +80,8 @@ class Comparison(NamedTuple):
     """Of a cell with its published target."""
 
     target: dict  # the row of published_targets.csv
-    verdict: str  # ahead, behind, not significantly different, or why there is no verdict
+    verdict: str | None  # ahead, behind, not significantly different, or why there is no verdict
+    p: float | None = None  # of the test, not corrected for the number of tests
 
 
 def compare_with_published(cells):
@@ -94,20 +95,34 @@ def compare_with_published(cells):
         target = published_target(NAMES.get(script), task)
         if target is None:
             continue
-        verdict = "one seed"
-        if len(runs) > 1:
-            verdict = "other number of steps"
-            if abs(runs[0].steps / int(target["steps"]) - 1) <= 0.02:
-                std = float(target["std"] or 0)
-                tests[key] = welch(finals(runs), float(target["mean"]), std, int(target["seeds"]))
-        comparisons[key] = Comparison(target, verdict)
-    p_values = holm([p for _, p in tests.values()])
-    for (key, (t, _)), p in zip(tests.items(), p_values, strict=True):
+        comparisons[key] = Comparison(target, why_no_verdict(key, runs, target))
+        if comparisons[key].verdict is None:
+            std = float(target["std"] or 0)
+            tests[key] = welch(finals(runs), float(target["mean"]), std, int(target["seeds"]))
+    adjusted = holm([p for _, p in tests.values()])
+    for (key, (t, p)), adjusted_p in zip(tests.items(), adjusted, strict=True):
         verdict = "not significantly different"
-        if p < 0.05:
+        if adjusted_p < 0.05:
             verdict = "ahead" if t > 0 else "behind"
-        comparisons[key] = comparisons[key]._replace(verdict=verdict)
+        comparisons[key] = comparisons[key]._replace(verdict=verdict, p=p)
     return comparisons
+
+
+def why_no_verdict(key, runs, target):
+    if not is_current(key):
+        return "older version"
+    if len(runs) == 1:
+        return "one seed"
+    if abs(runs[0].steps / int(target["steps"]) - 1) > 0.02:
+        return "other number of steps"
+    return None
+
+
+def verdict_text(comparison):
+    if comparison.p is None:
+        return comparison.verdict
+    p = "< 0.001" if comparison.p < 0.001 else f"= {comparison.p:.3f}"
+    return f"{comparison.verdict}, p {p}"
 
 
 def target_text(target):
@@ -121,17 +136,27 @@ def target_text(target):
     return f"{text} ({target['seeds']}); {', '.join(filter(None, notes))}"
 
 
+def latest_and_older(cells):
+    """The cells of the version that was run last of each script and task, and the other cells."""
+    latest = {runs[0].key: runs for runs in newest(cells).values()}
+    older = {key: runs for key, runs in cells.items() if key not in latest}
+    return latest, older
+
+
+def by_script_and_task(cells):
+    return sorted(cells.items(), key=lambda item: (item[0][0], item[0][3], item[0][2]))
+
+
 def final_table(cells):
-    """Every cell: script, task, options, version."""
     comparisons = compare_with_published(cells)
     rows = []
-    for key, runs in sorted(cells.items(), key=lambda item: (item[0][0], item[0][3], item[0][2])):
+    for key, runs in by_script_and_task(cells):
         script, version, options, task = key
         values = finals(runs)
         ends = interval(bootstrap_iqm(values)) if len(values) >= ENOUGH else "–"
         target = published_target(NAMES.get(script), task)
         published = target_text(target) if target else "none found"
-        verdict = comparisons[key].verdict if key in comparisons else ""
+        verdict = verdict_text(comparisons[key]) if key in comparisons else ""
         uncommitted = any(str(run.commit).endswith("dirty") for run in runs)
         rows.append(
             [
@@ -153,6 +178,14 @@ def final_table(cells):
         "llrrrrrlll",
         rows,
     )
+
+
+def older_table(cells):
+    rows = []
+    for (script, version, options, task), runs in by_script_and_task(cells):
+        text = mean_and_std(finals(runs))
+        rows.append([label(script, options), task, len(runs), text, f"`{version}`"])
+    return markdown("script | task | seeds | return, mean ± std | version", "llrrl", rows)
 
 
 def validation_table(validation, cells):
@@ -217,10 +250,11 @@ def count_verdicts(cells):
     comparable = []
     for key, _ in default_cells(cells).values():
         if key in comparisons:
-            target, verdict = comparisons[key]
-            verdicts.append(verdict)
+            comparison = comparisons[key]
+            verdicts.append(comparison.verdict)
+            target = comparison.target
             if not target["protocol"] and key[3].endswith(f"-{target['published_version']}"):
-                comparable.append(verdict)
+                comparable.append(comparison.verdict)
     return (
         f"Of {len(verdicts)} pairs of a script and a task with a published number, "
         f"{verdict_counts(verdicts)}. Of the {len(comparable)} whose published number is of mean "
@@ -229,9 +263,12 @@ def count_verdicts(cells):
 
 
 def verdict_counts(verdicts):
-    words = ("ahead", "behind", "not significantly different", "one seed")
+    words = ("ahead", "behind", "not significantly different", "one seed", "older version")
     counts = [verdicts.count(word) for word in words]
-    text = "{} are ahead, {} behind, {} not significantly different, {} with one seed only"
+    text = (
+        "{} are ahead, {} behind, {} not significantly different, {} with one seed only, {} of an "
+        "older version"
+    )
     return text.format(*counts)
 
 

@@ -433,6 +433,8 @@ def test_a_row_of_the_table_is_reproduced(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "not the same to the last digit\nOUTSIDE" in done.stdout
+    done = subprocess.run([*command, "--version", "none"], capture_output=True, text=True)
+    assert done.returncode == 2 and "a2c Pendulum-v1: not in" in done.stderr
 
 
 # ── statistics ───────────────────────────────────────────────────────────────────────────────────
@@ -666,15 +668,20 @@ def fake_runs(task, returns, script="td3", options="default", steps=1_000_000, *
     return made
 
 
+@pytest.fixture
+def all_are_current(monkeypatch):
+    monkeypatch.setattr(tables, "is_current", lambda key: True)
+
+
 @pytest.mark.parametrize(
     "returns, verdict, intervals",
     [
         ([5000.0], "one seed", 0),
-        ([5000.0, 5100, 5200, 4900], "ahead", 0),
-        ([5000.0, 5100, 5200, 4900, 5050], "ahead", 1),
+        ([5000.0, 5100, 5200, 4900], "ahead, p < 0.001", 0),
+        ([5000.0, 5100, 5200, 4900, 5050], "ahead, p < 0.001", 1),
     ],
 )
-def test_few_seeds_make_no_claims(returns, verdict, intervals):
+def test_few_seeds_make_no_claims(returns, verdict, intervals, all_are_current):
     cells = results.group(fake_runs("Humanoid-v5", returns, "ppo_continuous"))
     row = tables.final_table(cells).splitlines()[-1]
     assert f"| {verdict} |" in row
@@ -682,15 +689,20 @@ def test_few_seeds_make_no_claims(returns, verdict, intervals):
     assert row.count("±") == (2 if len(returns) > 1 else 1)
 
 
-def test_what_cannot_be_compared_has_no_verdict():
+def test_an_older_version_has_no_verdict():
+    cells = results.group(fake_runs("Humanoid-v5", [5000.0, 5100, 5200]))
+    assert "| older version |" in tables.final_table(cells)
+
+
+def test_what_cannot_be_compared_has_no_verdict(all_are_current):
     returns = [5000.0, 5100]
     cells = results.group(fake_runs("Humanoid-v5", returns, steps=500_000))
-    assert "other number of steps" in tables.final_table(cells)
+    assert "| other number of steps |" in tables.final_table(cells)
     cells = results.group(fake_runs("Toy-v0", returns))
     assert "| none found |  |" in tables.final_table(cells)
 
 
-def test_verdicts_are_corrected_for_the_number_of_cells():
+def test_verdicts_are_corrected_for_the_number_of_cells(all_are_current):
     """Beside PPO's 2912 ± 748 (3) on Hopper: p = 0.028, enough alone, not among 13 cells."""
     hopper = fake_runs("Hopper-v5", [5400.0, 5450, 5500, 5350, 5400], "ppo_continuous")
     alone = tables.compare_with_published(results.group(hopper))
@@ -704,6 +716,7 @@ def test_verdicts_are_corrected_for_the_number_of_cells():
     assert len(among) == 13
     assert alone[key].verdict == "ahead"
     assert among[key].verdict == "not significantly different"
+    assert alone[key].p == among[key].p == pytest.approx(0.028, abs=0.0005)
 
 
 def sorted_runs(made):
@@ -714,7 +727,11 @@ def test_versions_are_not_pooled_and_the_newest_is_drawn():
     old = fake_runs("Ant-v5", [1.0, 2], version="bbbbbbbb", finished="2025")
     cells = results.group(sorted_runs(old + fake_runs("Ant-v5", [5.0])))
     assert [len(each) for each in cells.values()] == [1, 2]
-    assert len(tables.final_table(cells).splitlines()) == 2 + 2
+    latest, older = tables.latest_and_older(cells)
+    assert [runs[0].version for runs in latest.values()] == ["aaaaaaaa"]
+    assert tables.older_table(older).splitlines()[2:] == [
+        "| td3 | Ant-v5 | 2 | 1.5 ± 0.7 | `bbbbbbbb` |"
+    ]
     (newest,) = results.newest(cells).values()
     assert [run.version for run in newest] == ["aaaaaaaa"]
 
@@ -741,7 +758,7 @@ def test_other_options_stand_beside_the_default_of_their_task():
     ]
 
 
-def test_the_overview_has_the_newest_version_and_marks_what_is_older_than_the_script():
+def test_the_overview_has_the_newest_version_and_marks_what_is_older_than_the_script(monkeypatch):
     made = [
         *fake_runs("Hopper-v5", [9000.0, 9000], "a2c"),
         *fake_runs("Humanoid-v5", [5000.0, 5010], "ddpg"),
@@ -767,8 +784,14 @@ def test_the_overview_has_the_newest_version_and_marks_what_is_older_than_the_sc
     ]
     count = tables.count_verdicts(cells)
     assert count.startswith(
+        "Of 5 pairs of a script and a task with a published number, 0 are ahead, 0 behind, 0 not "
+        "significantly different, 1 with one seed only, 4 of an older version."
+    )
+    monkeypatch.setattr(tables, "is_current", lambda key: True)
+    count = tables.count_verdicts(cells)
+    assert count.startswith(
         "Of 5 pairs of a script and a task with a published number, 2 are ahead, 1 behind, 1 not "
-        "significantly different, 1 with one seed only."
+        "significantly different, 1 with one seed only, 0 of an older version."
     )
     assert "Of the 1 whose published number" in count  # PPO on Hopper
 
@@ -776,7 +799,7 @@ def test_the_overview_has_the_newest_version_and_marks_what_is_older_than_the_sc
 def test_every_protocol_other_than_ours_is_told():
     rows = results.read_table(BENCHMARK / "published" / "published_targets.csv")
     told = {(row["algorithm"], row["env"]): row["protocol"] for row in rows}
-    assert told["PPO", "HalfCheetah"] == "sampled actions"
+    assert told["PPO", "HalfCheetah"] == "sampled actions in the first third of a run of 3M steps"
     assert told["PPO", "Pusher"] == "returns of training"
     assert told["TD3", "HalfCheetah"] == told["TD3", "Ant"] == told["PPO", "Hopper"] == ""
     assert told["TD3", "Reacher"] == ""
@@ -784,7 +807,7 @@ def test_every_protocol_other_than_ours_is_told():
     assert told["DDPG", "Hopper"] == told["DDPG", "Ant"] == "smoothed over 11 epochs"
     for (algorithm, _), protocol in told.items():
         if algorithm == "REINFORCE":
-            assert protocol == "sampled actions"
+            assert protocol == "sampled actions in the first tenth of a run of 10M steps"
 
 
 def test_scores_by_hand():
@@ -847,7 +870,9 @@ def test_speed_tables_by_hand():
     times = "0.50 | 2.00 | 1.00 | 2.00 [2.00, 4.00] | 1.50 [1.00, 2.00]"
     assert limits == f"{start} {times} |"
     sentence = speed_tables.sentence(records)
-    assert "TD3 2.0 (with `--compile` 4.0)" in sentence
+    assert "TD3 2.0 (with `--compile` 4.0); [how" in sentence
+    sentence = speed_tables.sentence([fake_speed(sbx=(1, 1, 1))])
+    assert "of SBX's, in JAX, with `--compile`: TD3 0.5; [how" in sentence
 
 
 def test_a_record_replaces_only_the_older_one_of_its_cell(tmp_path):
