@@ -13,7 +13,7 @@ buffer; the policy takes the action of the largest value, and a random one with 
     y = r + γ (1 − terminated) max Q′(s′, ·)        minimise (Q(s, a) − y)²
 
 Q′ is the target network, a copy of Q that is renewed every C steps. DQN is Q-learning with a
-network instead of a table, and with what keeps that stable: replay and a target network.
+network instead of a table, and two remedies for its instability: replay and a target network.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are nearly the same text in every script of this repository. Labels such as [DQN-2] number the
@@ -722,7 +722,7 @@ def train(args):
             first_step = envs.global_step
             memory.add(envs.step(action))
 
-            # learn: an update, a copy of the network, each after so many environment steps
+            # learn: of the N steps just made, some are due for an update, or a copy of the network
             if args.anneal_lr:
                 agent.set_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:

@@ -861,7 +861,7 @@ def train(args):
             first_step = envs.global_step
             memory.add(envs.step(action))
 
-            # learn: an update, a copy of the network, each after so many environment steps
+            # learn: of the N steps just made, some are due for an update, or a copy of the network
             if args.anneal_lr:
                 agent.set_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:

@@ -3,7 +3,8 @@
 Each RUN_DIR is the folder of a run of dqn.py or double_dqn.py. The run's policy plays ten episodes
 without exploration, of up to 2000 steps. In each of the first 1000 states, the network's max Q is
 compared with the discounted return that followed; what a longer episode would have added counts
-γ^1000 or less. The means go into overestimation.csv. Without RUN_DIR, it prints what is there.
+γ^1000 or less. The means over episodes, each the mean over its states, replace those in
+overestimation.csv. Without RUN_DIR, it prints what is there.
 """
 
 import csv
@@ -14,7 +15,6 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import gymnasium as gym
 import torch
 
 HERE = Path(__file__).resolve().parent
@@ -45,25 +45,30 @@ def play(agent, env, seed):
         with torch.no_grad():
             q = agent.q_network(torch.as_tensor(obs, dtype=torch.float32))
         values.append(q.max().item())
-        obs, reward, terminated, truncated, _ = env.step(q.argmax().item())
+        action = q.argmax().item() + env.action_space.start
+        obs, reward, terminated, truncated, _ = env.step(action)
         rewards.append(reward)
         done = terminated or truncated
     return values, rewards
 
 
 def measure(run_dir):
-    """A row of the table: means of max Q and of the discounted return over the counted states."""
+    """A row of the table."""
     config = json.loads((run_dir / "config.json").read_text())
     options = config["options"]
     script = config["script"].removesuffix(".py")
-    agent, step = importlib.import_module(script).load_agent(run_dir)
+    module = importlib.import_module(script)
+    agent, step = module.load_agent(run_dir)
+    task = {name: options[name] for name in ("env_id", "env_kwargs")}
+    args = module.Args(**task, max_episode_steps=LONGEST)
     values = []
     returns = []
-    with gym.make(options["env_id"], max_episode_steps=LONGEST) as env:
+    with module.make_task(args) as env:
         for episode in range(EPISODES):
             its_values, rewards = play(agent, env, seed=1000 * options["seed"] + episode)
-            values += its_values[:COUNTED]
-            returns += discounted_returns(rewards, options["gamma"])[:COUNTED]
+            its_returns = discounted_returns(rewards, options["gamma"])
+            values.append(statistics.mean(its_values[:COUNTED]))
+            returns.append(statistics.mean(its_returns[:COUNTED]))
     return {
         "script": script,
         "task": options["env_id"],
