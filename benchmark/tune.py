@@ -228,7 +228,7 @@ def write_summary(study, script, space, folder):
                 cells = [options.get(name, "") for name in space]
                 table.writerow([trial.number, trial.state.name.lower(), value, minutes, *cells])
     searched = [trial for trial in study.get_trials() if trial.params and trial.value is not None]
-    if len(searched) < 3:
+    if len(searched) < 10:  # too few to tell one option's share from another's
         return
     importances = optuna.importance.get_param_importances(
         optuna_study_of(searched), evaluator=optuna.importance.PedAnovaImportanceEvaluator()
