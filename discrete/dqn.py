@@ -551,7 +551,7 @@ class ReplayBuffer:
         return torch.arange(start, end, device=self.rows.device) % self.capacity
 
     def save_files(self, folder):
-        """Call before saving checkpoint.pt, which records how many transitions are valid."""
+        """Call before saving checkpoint.pt, which records how many rows are valid."""
         for _, end, path in self.files(folder):
             if end <= self.saved - self.capacity:
                 path.unlink()  # the last checkpoint does not need it, nor will this one
@@ -576,7 +576,7 @@ class ReplayBuffer:
             raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*")
 
     def files(self, folder):
-        """(start, end, path) of each file, oldest first: it holds transitions start to end − 1."""
+        """(start, end, path) of each file, oldest first: it holds rows start to end − 1."""
         for path in sorted(folder.glob("replay.*-*.npy")):
             start, end = path.name.split(".")[1].split("-")
             yield int(start), int(end), path
