@@ -9,6 +9,7 @@ its starts and ends in a file.
 import concurrent.futures
 import itertools
 import json
+import math
 import re
 import shutil
 import signal
@@ -605,6 +606,14 @@ def test_the_command_compares_folders(stand_in, tmp_path):
         done = subprocess.run(tool("compare", a, b), capture_output=True, text=True)
         assert done.returncode == status, done.stdout + done.stderr
         assert said in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("seeds, most_tasks", [(4, 1), (5, 6), (6, 23)])
+def test_how_many_tasks_so_few_seeds_can_decide(seeds, most_tasks):
+    """As compare.py says: all of B below all of A is one of C(2n, n) orders; 2.5 % is for tasks."""
+    least_p = 1 / math.comb(2 * seeds, seeds)
+    assert compare.holm([least_p] + [1.0] * (most_tasks - 1))[0] <= 0.025
+    assert compare.holm([least_p] + [1.0] * most_tasks)[0] > 0.025
 
 
 # ── report.py ────────────────────────────────────────────────────────────────────────────────────
