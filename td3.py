@@ -1455,6 +1455,9 @@ def must_be_sizes(name, args):
 
 
 def check_args(args):
+    for name in ("run_dir", "resume", "evaluate", "init_from"):
+        if isinstance(getattr(args, name), str):  # in a program it may be text
+            setattr(args, name, Path(getattr(args, name)))
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
         must_be_at_least(1, name, args)
     for name in ("seed", "eval_frequency", "checkpoint_frequency"):

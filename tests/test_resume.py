@@ -406,6 +406,21 @@ def test_a_run_is_resumed_from_python_with_its_own_options_only(call, tmp_path):
     assert evaluations(Path("run"))[-1]["global_step"] == "3100"
 
 
+@ONE_OF_EACH
+def test_folders_may_be_given_as_text_in_a_program(script, call, tmp_path):
+    call(script, *SMALL[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "first")
+    module = load(script)
+    args = module.load_args("first")
+    args.run_dir = "second"
+    args.init_from = "first"
+    assert module.train(args) == Path("second")
+    args.resume = "second"
+    args.run_dir = None
+    args.total_timesteps += 100
+    assert module.train(args) == Path("second")
+    assert evaluations(Path("second"))[-1]["global_step"] == str(args.total_timesteps)
+
+
 def test_an_interrupted_replay_leaves_the_state_that_was_to_be_reached(monkeypatch):
     td3 = load("td3")
     args = td3.Args(env_id="people_tasks:Plain-v0")
