@@ -939,14 +939,13 @@ class Run:
         self.open_logs()
         if self.step == 0:
             self.save()
-            self.check_checkpoint()
         say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
         command = command_to("--resume", self.folder)
         say(f"stop with Ctrl-C (twice: without saving), resume with: {command}")
 
-    def check_checkpoint(self):
+    def must_be_loadable(self, path):
         try:
-            load_checkpoint(self.folder / "checkpoint.pt")
+            load_checkpoint(path)
         except UsageError as error:
             raise TypeError(
                 "a part's state_dict() holds something that a checkpoint cannot: it must be made "
@@ -1094,7 +1093,7 @@ class Run:
             if hasattr(part, "save_files"):
                 part.save_files(self.folder)
         os.fsync(self.episodes.fileno())
-        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {name: without_numpy(part.state_dict()) for name, part in self.parts.items()}
         state["generators"] = generators_state()
         state["step"] = self.step
         state["seconds"] = self.seconds()
@@ -1104,6 +1103,8 @@ class Run:
         state["episodes_size"] = os.fstat(self.episodes.fileno()).st_size
         with replacing(self.folder / "checkpoint.pt") as file:
             torch.save(state, file)
+            file.flush()
+            self.must_be_loadable(file.name)
 
     def restore(self):
         state = load_checkpoint(self.folder / "checkpoint.pt")
@@ -1179,18 +1180,23 @@ def note_changed_script(folder):
 
 def make_folder(args):
     """A new folder for this run alone, even when many runs start in the same second."""
+    parent = args.run_dir.parent if args.run_dir else Path("runs")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--run-dir: cannot make the folder {parent}: {error}") from None
     if args.run_dir:
         try:
-            args.run_dir.mkdir(parents=True)
+            args.run_dir.mkdir()
         except FileExistsError:
             raise UsageError(f"--run-dir {args.run_dir}: exists already") from None
         return args.run_dir
     name = f"{args.env_id}__{SCRIPT.stem}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S}"
     name = re.sub(r"[^\w.-]", "_", name)
     for number in itertools.count(1):
-        folder = Path("runs", name if number == 1 else f"{name}-{number}")
+        folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
             return folder
         except FileExistsError:
             pass
@@ -1368,6 +1374,26 @@ def processor_name():
     return platform.machine()
 
 
+def as_declared(option, value):
+    """The value of a field of Args, where JSON or a program has text, a list or NumPy's numbers."""
+    if isinstance(value, str) and Path in (option.type, *get_args(option.type)):
+        return Path(value)
+    if isinstance(value, (list, np.ndarray)) and get_origin(option.type) is tuple:
+        value = tuple(value)
+    return without_numpy(value)
+
+
+def without_numpy(value):
+    """NumPy's numbers as Python's, in lists, tuples and dicts too: checkpoints and JSON need it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(map(without_numpy, value))
+    if type(value) is dict:
+        return {name: without_numpy(each) for name, each in value.items()}
+    return value
+
+
 def load_args(run_dir):
     """The options of a run."""
     path = Path(run_dir) / "config.json"
@@ -1380,12 +1406,9 @@ def load_args(run_dir):
     if config["script"] != SCRIPT.name:
         raise UsageError(f"{run_dir} is a run of {config['script']}, not of {SCRIPT.name}")
     options = config["options"]
-    for each in dataclasses.fields(Args):  # JSON has neither paths nor tuples
-        value = options.get(each.name)
-        if isinstance(value, str) and Path in (each.type, *get_args(each.type)):
-            options[each.name] = Path(value)
-        elif isinstance(value, list) and get_origin(each.type) is tuple:
-            options[each.name] = tuple(value)
+    for each in dataclasses.fields(Args):
+        if each.name in options:
+            options[each.name] = as_declared(each, options[each.name])
     try:
         args = Args(**options)
     except TypeError as error:
@@ -1434,9 +1457,14 @@ def must_be_sizes(name, args):
 
 
 def check_args(args):
-    for name in ("run_dir", "resume", "evaluate", "init_from"):
-        if isinstance(getattr(args, name), str):  # in a program it may be text
-            setattr(args, name, Path(getattr(args, name)))
+    for each in dataclasses.fields(args):
+        value = as_declared(each, getattr(args, each.name))
+        setattr(args, each.name, value)
+        choices = get_args(each.type)
+        if get_origin(each.type) is Literal and value not in choices:
+            name = each.name.replace("_", "-")
+            known = ", ".join(map(str, choices))
+            raise UsageError(f"--{name} {value}: must be one of {known}")
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
         must_be_at_least(1, name, args)
     for name in ("seed", "eval_frequency", "checkpoint_frequency"):
@@ -1449,6 +1477,10 @@ def check_args(args):
         raise UsageError(
             f"--env-kwargs {args.env_kwargs}: must be a JSON object, such as '{{\"name\": 1}}'"
         )
+    try:
+        args.env_kwargs = json.loads(json.dumps(args.env_kwargs))  # as config.json will have it
+    except TypeError as error:
+        raise UsageError(f"--env-kwargs {args.env_kwargs}: must be JSON: {error}") from None
     if {"max_episode_steps", "render_mode"} & args.env_kwargs.keys():
         raise UsageError(
             "--env-kwargs: use --max-episode-steps and --capture-video for "

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, SMALL, checkpoint, evaluations, run
 
 LAYER_NORM = (
@@ -222,11 +223,27 @@ def copy_with_a_part(folder, part):
 
 
 def test_a_part_that_a_checkpoint_cannot_hold_is_refused_at_the_start(tmp_path):
-    copy = copy_with_a_part(tmp_path, PART.replace("{}", "{'x': np.float64(1)}"))
+    copy = copy_with_a_part(tmp_path, PART.replace("{}", "{'x': np.zeros(1)}"))
     options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
     said = run(copy, *options, cwd=tmp_path, status=1)
     assert "TypeError: a part's state_dict() holds something" in said.stderr
     assert "evaluation at step 0" not in said.stdout
+
+
+def test_a_part_that_becomes_one_that_a_checkpoint_cannot_hold_ends_the_run_not_the_checkpoint(
+    tmp_path,
+):
+    """The state of its third checkpoint has an array."""
+    state = "{'x': self.saves.pop(0)}"
+    part = PART.replace(
+        "class Mine:\n", "class Mine:\n    saves = [1, np.float64(2), np.zeros(1)]\n\n"
+    )
+    copy = copy_with_a_part(tmp_path, part.replace("{}", state))
+    options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
+    said = run(copy, *options, cwd=tmp_path, status=1)
+    assert "TypeError: a part's state_dict() holds something" in said.stderr
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert saved["mine"] == {"x": 2.0}
 
 
 def test_a_run_from_before_a_part_was_added_is_refused(tmp_path):

@@ -120,6 +120,13 @@ def table_after_a_step(learning_rate, terminated=0.0, truncated=0.0):
     return agent.q_table.values.tolist()
 
 
+def test_a_policy_that_never_ends_has_no_value_without_discount(call, tmp_path):
+    options = ["--env-id", "CliffWalking-v1", "--gamma", 1, "--total-timesteps", 200]
+    said = call("q_learning", *options, "--eval-max-steps", 200, "--eval-episodes", 1)
+    assert "never ends an episode" in said.out
+    assert "finished at step 200" in said.out
+
+
 def test_Q_2_the_target_is_the_reward_and_the_best_that_follows():
     assert table_after_a_step(1.0) == [[1, 2], [10 + 0.5 * 8, -4], [0, 8]]
     assert table_after_a_step(1.0, truncated=1.0) == [[1, 2], [10 + 0.5 * 8, -4], [0, 8]]

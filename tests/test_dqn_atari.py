@@ -367,6 +367,16 @@ def test_a_frame_is_the_picture_in_means_of_areas(shape):
     assert np.abs(frame - means_of_areas(picture.astype(float), 36)).max() <= 0.51
 
 
+@pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 4), (4, 64, 64, 3)])
+def test_images_that_are_not_grey_or_in_three_colours_are_refused(shape):
+    env = gym.Env()
+    env.observation_space = gym.spaces.Box(0, 255, shape, np.uint8)
+    env.action_space = gym.spaces.Discrete(2)
+    env.spec = gym.spec("CartPole-v1")
+    with pytest.raises(dqn_atari.UsageError, match="height, width"):
+        dqn_atari.GreyFrames(env, 84)
+
+
 def test_colours_become_grey_as_bright_as_they_look():
     """Television's weights; where there are not three colours, their mean."""
     picture = np.zeros((36, 36, 3), np.uint8)

@@ -1,6 +1,7 @@
 """A run that is killed or stopped, at any moment, and resumed equals one that was never stopped, to
 the bit; and what is damaged is named, with nothing lost."""
 
+import json
 import os
 import pickle
 import random
@@ -11,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import (
@@ -419,6 +421,49 @@ def test_folders_may_be_given_as_text_in_a_program(script, call, tmp_path):
     args.total_timesteps += 100
     assert module.train(args) == Path("second")
     assert evaluations(Path("second"))[-1]["global_step"] == str(args.total_timesteps)
+
+
+@ONE_OF_EACH
+def test_options_may_be_lists_and_numbers_of_numpy_in_a_program(script, call, tmp_path):
+    call(script, *SMALL[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "first")
+    module = load(script)
+    args = module.load_args("first")
+    args.run_dir = "second"
+    args.seed = np.int64(args.seed)
+    args.total_timesteps = np.int64(args.total_timesteps)
+    args.learning_rate = np.geomspace(args.learning_rate, 1, 3)[0]
+    args.hidden_sizes = np.array(args.hidden_sizes)
+    module.train(args)
+    options = [
+        json.loads(Path(run, "config.json").read_text())["options"] for run in ("first", "second")
+    ]
+    assert options[0] == options[1]
+    assert_same_run(Path("first"), Path("second"))
+    args.resume = "second"
+    args.run_dir = None
+    args.hidden_sizes = list(args.hidden_sizes)
+    args.total_timesteps = args.total_timesteps + 100
+    module.train(args)
+    assert evaluations(Path("second"))[-1]["global_step"] == str(args.total_timesteps)
+
+
+@ONE_OF_EACH
+def test_task_options_that_config_json_cannot_hold_are_refused(script, call, tmp_path):
+    module = load(script)
+    with pytest.raises(module.UsageError, match="--env-kwargs .*must be JSON"):
+        module.train(module.Args(env_kwargs={"goal": np.zeros(2)}))
+    with pytest.raises(module.UsageError, match="--vectorization subproc: must be one of auto"):
+        module.train(module.Args(vectorization="subproc"))
+    assert not Path("runs").exists()
+
+
+@ONE_OF_EACH
+def test_a_folder_for_runs_that_leads_nowhere_is_refused(script, call, tmp_path):
+    Path("runs").symlink_to("gone/away")
+    options = [*SMALL[script], "--env-id", "people_tasks:Plain-v0"]
+    assert "cannot make the folder runs" in call(script, *options, status=2).err
+    said = call(script, *options, "--run-dir", "runs/1", status=2)
+    assert "cannot make the folder runs" in said.err
 
 
 def test_an_interrupted_replay_leaves_the_state_that_was_to_be_reached(monkeypatch):
