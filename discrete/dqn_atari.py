@@ -234,9 +234,8 @@ class GreyFrames(gym.ObservationWrapper):
     def __init__(self, env, size):
         super().__init__(env)
         space = env.observation_space
-        is_image = isinstance(space, gym.spaces.Box) and space.dtype == np.uint8
-        is_image = is_image and len(space.shape) in (2, 3) and max(space.shape[2:], default=1) <= 3
-        if not is_image:
+        is_image = isinstance(space, gym.spaces.Box) and len(space.shape) in (2, 3)
+        if not is_image or space.dtype != np.uint8 or max(space.shape[2:], default=1) > 3:
             raise UsageError(
                 f"--env-id {env.spec.id}: this script needs images, uint8 of shape (height, "
                 f"width) or (height, width, colours), not {space}; for other tasks take dqn.py"
