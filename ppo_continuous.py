@@ -999,8 +999,8 @@ class Run:
 
     def must_be_loadable(self, path):
         try:
-            load_checkpoint(path)
-        except UsageError as error:
+            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except pickle.UnpicklingError as error:
             raise TypeError(
                 "a part's state_dict() holds something that a checkpoint cannot: it must be made "
                 "of tensors, numbers, strings, lists, tuples and dicts"
@@ -1237,23 +1237,18 @@ def make_folder(args):
     parent = args.run_dir.parent if args.run_dir else Path("runs")
     try:
         parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--run-dir: cannot make the folder {parent}: {error}") from None
-    if args.run_dir:
-        try:
+        if args.run_dir:
             args.run_dir.mkdir()
-        except FileExistsError:
-            raise UsageError(f"--run-dir {args.run_dir}: exists already") from None
-        return args.run_dir
-    name = f"{args.env_id}__{SCRIPT.stem}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S}"
-    name = re.sub(r"[^\w.-]", "_", name)
-    for number in itertools.count(1):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            pass
+            return args.run_dir
+        name = f"{args.env_id}__{SCRIPT.stem}__{args.seed}__{datetime.now():%Y%m%d-%H%M%S}"
+        name = re.sub(r"[^\w.-]", "_", name)
+        for number in itertools.count(1):
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:  # such as a folder that may not be written, or a link to nowhere
+        raise UsageError(f"--run-dir {args.run_dir or parent}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -1429,7 +1424,7 @@ def processor_name():
 
 
 def as_declared(option, value):
-    """The value of a field of Args, where JSON or a program has text, a list or NumPy's numbers."""
+    """The value of an option, a field of Args, as its type has it, from JSON or from a program."""
     if isinstance(value, str) and Path in (option.type, *get_args(option.type)):
         return Path(value)
     if isinstance(value, (list, np.ndarray)) and get_origin(option.type) is tuple:
@@ -1438,7 +1433,10 @@ def as_declared(option, value):
 
 
 def without_numpy(value):
-    """NumPy's numbers as Python's, in lists, tuples and dicts too: checkpoints and JSON need it."""
+    """NumPy's numbers as Python's, inside lists, tuples and dicts too.
+
+    Neither config.json nor a checkpoint can hold them.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in (list, tuple):
@@ -1510,7 +1508,8 @@ def must_be_sizes(name, args):
         raise UsageError(f"--{name.replace('_', '-')} {sizes}: each must be at least 1")
 
 
-def check_args(args):
+def convert_options(args):
+    """To the declared types: a program may give text for paths, lists, NumPy's numbers."""
     for each in dataclasses.fields(args):
         value = as_declared(each, getattr(args, each.name))
         setattr(args, each.name, value)
@@ -1519,6 +1518,10 @@ def check_args(args):
             name = each.name.replace("_", "-")
             known = ", ".join(map(str, choices))
             raise UsageError(f"--{name} {value}: must be one of {known}")
+
+
+def check_args(args):
+    convert_options(args)
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
         must_be_at_least(1, name, args)
     for name in ("seed", "eval_frequency", "checkpoint_frequency"):

@@ -79,15 +79,8 @@ PLUMBING = {
     *("UsageError", "TrainingError", "Run", "CommandLine", "say", "command_to", "describe", "main"),
     *("note_changed_script", "make_folder", "replacing", "saved_options", "write_config"),
     *("generators_state", "set_generators_state", "load_checkpoint", "load_state", "load_args"),
-    *(
-        "load_agent",
-        "load_policy",
-        "as_declared",
-        "without_numpy",
-        "evaluate_run",
-        "processor_name",
-        "choose_device",
-    ),
+    *("load_agent", "load_policy", "evaluate_run", "processor_name", "choose_device"),
+    *("convert_options", "as_declared", "without_numpy"),
     *("must_be_at_least", "must_be_fraction", "must_be_sizes", "check_args", "check_spaces"),
     *("check_task", "check_training_args", "check_unchanged", "check_video", "command_line"),
     *("parse_args", "exit_on_signal", "__main__"),
@@ -323,8 +316,8 @@ def attempt(job):
                 break  # a mistake on the command line: trying again does not help
         if job.is_done:
             return "done"
-    lines = [line for line in job.log_text().splitlines() if re.search(r"\w", line)]
-    return f"failed: exit status {status}: {lines[-1]} ({job.beside('.log')} says more)"
+    end = "\n".join(job.log_text().splitlines()[-12:])
+    return f"failed: exit status {status}; the end of {job.beside('.log')}:\n{end}"
 
 
 def is_locked(file):

@@ -118,7 +118,7 @@ class Tuner:
             raise optuna.TrialPruned
         trial.set_user_attr("is_interrupted", "stopped" in outcomes)
         if outcomes != {"done"}:
-            raise RuntimeError(f"trial {trial.number}: {outcomes}")
+            raise RuntimeError(f"trial {trial.number}: {', '.join(outcomes)}")
         return float(np.mean([scores_so_far(job)[-1] for job in jobs]))
 
     def watch(self, trial, jobs, futures):
