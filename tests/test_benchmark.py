@@ -269,6 +269,11 @@ def test_what_dies_is_resumed(stand_in, tmp_path):
     assert [run.rows for run in once] == [run.rows for run in results.read(tmp_path / "never")]
 
 
+def test_a_wrong_option_is_named_as_the_script_names_it(tmp_path):
+    said = campaign("a2c", tmp_path, "--options", "nonsense=3", seeds=[1], status=1)
+    assert "Unrecognized options: --nonsense" in said
+
+
 def test_what_dies_again_and_again_is_given_up(stand_in, tmp_path):
     root = tmp_path / "always"
     options = ["--options", "default", "die=always", "--retries", 2]

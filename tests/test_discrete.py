@@ -1,5 +1,6 @@
 """The scripts for discrete actions: their math against independent oracles, and whole runs."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -125,6 +126,21 @@ def test_a_policy_that_never_ends_has_no_value_without_discount(call, tmp_path):
     said = call("q_learning", *options, "--eval-max-steps", 200, "--eval-episodes", 1)
     assert "never ends an episode" in said.out
     assert "finished at step 200" in said.out
+
+
+def test_value_iteration_ends_where_a_value_is_infinite():
+    """One state, in which a step earns 1 for ever."""
+    module = load("q_learning")
+    probability = np.ones((1, 1, 1))
+    assert module.value_iteration(probability, np.ones((1, 1)), 1) is None
+    assert module.value_iteration(probability, np.ones((1, 1)), 0.5) == pytest.approx(2)
+
+
+def test_a_large_table_is_not_compared_with_the_optimum(call, tmp_path):
+    rows = ["S" + 31 * "F", *(30 * [32 * "F"]), 31 * "F" + "G"]
+    options = ["--env-kwargs", json.dumps({"desc": rows}), "--total-timesteps", 200]
+    said = call("q_learning", *options, "--eval-max-steps", 100, "--eval-episodes", 1)
+    assert "up to 1,000 states" in said.out
 
 
 def test_Q_2_the_target_is_the_reward_and_the_best_that_follows():
