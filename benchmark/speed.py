@@ -101,12 +101,27 @@ CELLS = {
         2000,
         10000,
     ),
+    "dqn1": Cell(
+        "DQN with 1 environment, an update of 128 every 10 steps",
+        "dqn",
+        "CartPole-v1",
+        {
+            "hidden_sizes": (128, 128),
+            "batch_size": 128,
+            "train_frequency": 10,
+            "learning_starts": 500,
+            "num_envs": 1,
+        },
+        WHOLE_RUNS,
+        2000,
+        10000,
+    ),
 }
 
 
 @dataclass
 class Args:
-    cells: tuple[str, ...] = tuple(CELLS)  # of ppo_continuous, a2c, ddpg, td3, dqn
+    cells: tuple[str, ...] = tuple(CELLS)  # of ppo_continuous, a2c, ddpg, td3, dqn, dqn1
     rounds: int = 5  # times that all sides of a cell take their turn
     threads: int = 1  # CPU threads of every side
     results: Path = HERE / "results" / "speed.jsonl"  # where the times are kept
