@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 import tyro
-from results import read
+from results import DEFAULT, read
 from runs import fail
 
 DRAWS = 10_000
@@ -85,11 +85,14 @@ def compare(pairs, alpha=0.05, seed=0):
 def runs_by_task(folder):
     """{task: runs}, of the one script, version and set of options in `folder`."""
     results = read(folder)
-    kinds = sorted({result.key[:3] for result in results})
+    kinds = set()
+    for result in results:
+        options = "default" if result.options in DEFAULT else result.options
+        kinds.add((result.script, result.version, options))
     if not kinds:
         fail(f"{folder}: holds no finished runs")
     if len(kinds) > 1:
-        names = [f"{script}-{version}/{options}" for script, version, options in kinds]
+        names = [f"{script}-{version}/{options}" for script, version, options in sorted(kinds)]
         fail(f"{folder}: holds several kinds of runs; name one of {', '.join(names)}")
     found = {}
     for result in results:
@@ -147,6 +150,10 @@ def main(args):
             f"too few runs: even the worst outcome has p = {1 / outcomes:.3f}, above "
             f"{args.alpha / 2}"
         )
+    print(
+        f"B is worse where the aggregate's p, or a task's after Holm's correction, is at most "
+        f"{args.alpha / 2}; p and intervals above are not corrected"
+    )
     verdict = "worse" if is_worse else "not shown to be worse"
     print(f"B is {verdict} (false-alarm rate at most {args.alpha})")
     return 1 if is_worse else 0

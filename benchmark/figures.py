@@ -91,8 +91,6 @@ def file_name(task):
 
 def draw(cells, folder):
     folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
     tasks = sorted({task for _, _, _, task in cells})
     draw_all(cells, tasks, folder / "all.png")
     for script in {script for script, _, _, _ in cells}:

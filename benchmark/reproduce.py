@@ -1,6 +1,6 @@
 """Makes a run of the benchmark's table once more, and says whether it comes out where it should.
 
-    python benchmark/reproduce.py td3 HalfCheetah-v5
+    python benchmark/reproduce.py a2c InvertedPendulum-v5
 
 Takes the newest row of this script and task in --results, or that of --version, the script as it
 was then (from git, if it has changed since), and the row's options and first seed. With the same
@@ -21,8 +21,7 @@ import numpy as np
 import scipy.stats
 import tyro
 from results import DEFAULT, group, newest, read
-from run import find_script
-from runs import HERE, execute, fail, make_jobs, public, version_of
+from runs import HERE, execute, fail, find_script, make_jobs, public, version_of
 
 
 @dataclass
@@ -93,12 +92,14 @@ def main(args):
     runs = newest(cells).get((args.script, options, args.task))
     if runs is None:
         known = [" ".join(key) for key in cells if key[0] == args.script]
+        known = known or sorted({script for script, *_ in cells})
         fail(f"{args.script} {args.task}: not in {args.results}; there are: {', '.join(known)}")
     seed = runs[0].seed if args.seed is None else args.seed
+    row = next((run for run in runs if run.seed == seed), runs[0])
     with tempfile.TemporaryDirectory() as folder:
-        script = script_of(runs[0], Path(folder))
-        (job,) = make_jobs(args.root.resolve(), [script], [runs[0].options], [args.task], [seed])
-        tell_differences(runs[0], job.packages)
+        script = script_of(row, Path(folder))
+        (job,) = make_jobs(args.root.resolve(), [script], [row.options], [args.task], [seed])
+        tell_differences(row, job.packages)
         print(f"running {job.name}; its output is in {job.beside('.log')}", flush=True)
         outcome = execute(job)
     if outcome != "done":
@@ -115,7 +116,7 @@ def compare(again, runs):
     for run in runs:
         if run.seed == again.seed:
             columns = ("global_step", "return_mean")
-            is_same = all((run.column(x) == again.column(x)).all() for x in columns)
+            is_same = all(np.array_equal(run.column(x), again.column(x)) for x in columns)
             print("the same to the last digit" if is_same else "not the same to the last digit")
     interval = interval_of_another_run(returns)
     if interval is None:

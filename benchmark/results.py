@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -54,19 +53,16 @@ def read_table(path):
         return list(csv.DictReader(file))
 
 
-def read(*folders):
-    """Finished runs under folders of run.py or of `collect`, in order.
+def read(path):
+    """Finished runs under a folder of run.py or of `collect`, in order.
 
     A path that does not exist may end with options: only runs with these count.
     """
-    results = []
-    for path in map(Path, folders):
-        folder = path if path.exists() else path.parent
-        found = [*read_run_folders(folder), *read_collected(folder)]
-        if folder != path:
-            found = [result for result in found if result.options == path.name]
-        results += found
-    return sorted(results, key=lambda result: (*result.key, result.seed))
+    folder = path if path.exists() else path.parent
+    found = [*read_run_folders(folder), *read_collected(folder)]
+    if folder != path:
+        found = [result for result in found if result.options == path.name]
+    return sorted(found, key=lambda result: (*result.key, result.seed))
 
 
 def read_run_folders(folder):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 from results import collect, read, refuse_to_mix
-from runs import HERE, fail, make_jobs, make_submitter, missing
+from runs import HERE, find_script, make_jobs, make_submitter, missing
 
 
 @dataclass
@@ -40,15 +40,6 @@ class Args:
 
 def say(text):
     print(time.strftime("[%H:%M:%S] ") + text, flush=True)
-
-
-def find_script(name):
-    """The path of a script that is given by its name or by its path."""
-    root = HERE.parent
-    for path in (Path(name), root / f"{name}.py", root / "discrete" / f"{name}.py"):
-        if path.suffix == ".py" and path.is_file():
-            return path.resolve()
-    fail(f"--scripts {name}: no such script")
 
 
 class Progress:
@@ -87,7 +78,7 @@ def collect_finished(jobs, results):
 
 
 def main(args):
-    scripts = [find_script(name) for name in args.scripts]
+    scripts = [find_script(name, "--scripts") for name in args.scripts]
     jobs = make_jobs(
         args.root.resolve(), scripts, args.options, args.tasks, args.seeds, args.retries
     )
@@ -100,7 +91,7 @@ def main(args):
     submit = make_submitter(args.workers, args.ray, args.cpus, args.gpus)
     progress = Progress(jobs)
     futures = {submit(job): job for job in to_do}
-    has_failed = False
+    failed = []
     try:
         while futures:
             progress.report(futures.values())
@@ -111,7 +102,8 @@ def main(args):
                 job = futures.pop(future)
                 outcome = future.result()
                 say(f"{job.name}: {outcome}")
-                has_failed = has_failed or outcome != "done"
+                if outcome != "done":
+                    failed.append(job)
                 if args.collect:
                     collect_finished([job], args.results)
     except KeyboardInterrupt:
@@ -124,7 +116,9 @@ def main(args):
     if args.collect:
         count = collect_finished(jobs, args.results)
         say(f"{count} of {len(jobs)} runs collected in {args.results}")
-    return 1 if has_failed else 0
+    for job in failed:
+        say(f"failed, the same command tries again: {job.name}; see {job.beside('.log')}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

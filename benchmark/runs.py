@@ -48,6 +48,15 @@ def require(*packages):
         fail(sentence.strip())
 
 
+def find_script(name, option="script"):
+    """The path of a script that is given by its name or by its path."""
+    root = HERE.parent
+    for path in (Path(name), root / f"{name}.py", root / "discrete" / f"{name}.py"):
+        if path.suffix == ".py" and path.is_file():
+            return path.resolve()
+    fail(f"{option} {name}: must be a path of a script, or the name of one in {root}")
+
+
 # ── options ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -148,7 +157,7 @@ def public(packages):
 
 
 def commit_of(path):
-    """The commit that has this file, with -dirty where the file was edited since; None: no git."""
+    """The present commit, with -dirty where this file differs from it; None: no git."""
 
     def git(*words):
         command = ["git", "-C", path.parent, *words]
@@ -163,6 +172,13 @@ def commit_of(path):
 
 
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def file_name(text):
+    name = re.sub(r"[^\w.=,-]", "_", text)
+    if len(name) >= 150:  # file systems allow 255 bytes
+        name = f"{name[:100]}-{short_hash(name)}"
+    return name
 
 
 class Job(NamedTuple):
@@ -184,14 +200,12 @@ class Job(NamedTuple):
         return self.root / f"{self.script}-{self.version}"
 
     @property
+    def options_folder(self):
+        return self.home / file_name(self.options)
+
+    @property
     def folder(self):
-        parts = []
-        for part in (self.options, self.task, str(self.seed)):
-            name = re.sub(r"[^\w.=,-]", "_", part)
-            if len(name) >= 150:  # file systems allow 255 bytes
-                name = f"{name[:100]}-{short_hash(name)}"
-            parts.append(name)
-        return self.home.joinpath(*parts)
+        return self.options_folder / file_name(self.task) / str(self.seed)
 
     def beside(self, suffix):
         return self.folder.with_name(self.folder.name + suffix)

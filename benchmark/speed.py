@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tyro
-from runs import HERE, command_words, fail, missing, require, version_of, write
+from runs import HERE, command_words, fail, find_script, missing, require, version_of, write
 
 ROOT = HERE.parent
 PACKAGES = ("torch", "gymnasium", "mujoco", "numpy", "stable-baselines3", "sbx-rl", "jax")
@@ -143,11 +143,6 @@ def between(marks, warm):
     return {"steps": last_steps - first_steps, "seconds": end - start}
 
 
-def script_path(name):
-    path = ROOT / f"{name}.py"
-    return path if path.exists() else ROOT / "discrete" / f"{name}.py"
-
-
 def ours(cell, device, threads, more=()):
     """A whole run; its log has the time of each report of progress."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -166,7 +161,7 @@ def ours(cell, device, threads, more=()):
         options[name.replace("_", "-")] = " ".join(map(str, words))
     with tempfile.TemporaryDirectory() as folder:
         words = [*command_words(options), "--run-dir", f"{folder}/run", *more]
-        command = [sys.executable, str(script_path(cell.script)), *words]
+        command = [sys.executable, str(find_script(cell.script)), *words]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             fail(f"{cell.script}.py: {done.stderr}")
@@ -435,7 +430,7 @@ def main(args):
             "device": args.device,
             "threads": args.threads,
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "version": version_of(script_path(cell.script).read_text()),
+            "version": version_of(find_script(cell.script).read_text()),
             **machine(),
             "rounds": rounds,
         }

@@ -103,8 +103,9 @@ def sentence(records):
     if not beside_sb3:
         return ""
     text = (
-        "Steps per second as a multiple of Stable-Baselines3's, at the same work on one CPU "
-        f"thread: {', '.join(beside_sb3)}"
+        "Steps per second as a multiple of Stable-Baselines3's, with the same networks, batches "
+        "and updates on one CPU thread, our MuJoCo tasks stepped by `native_mujoco.py`: "
+        f"{', '.join(beside_sb3)}"
     )
     if beside_sbx:
         text += f"; of SBX's, in JAX, with `--compile`: {', '.join(beside_sbx)}"

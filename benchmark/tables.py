@@ -1,10 +1,11 @@
 """The report's tables, in Markdown."""
 
+import functools
 import itertools
 from typing import NamedTuple
 
 import numpy as np
-from compare import holm
+from compare import final_returns, holm
 from estimates import (
     ENOUGH,
     aggregate_gap,
@@ -16,8 +17,7 @@ from estimates import (
     welch,
 )
 from results import name_without_version, newest, published_target, reference, score
-from run import find_script
-from runs import version_of
+from runs import find_script, version_of
 
 CONTINUOUS = {
     "reinforce": "REINFORCE",
@@ -51,10 +51,6 @@ def markdown(header, align, rows):
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def finals(runs):
-    return np.array([run.final_return for run in runs])
-
-
 def mean_and_std(values):
     if len(values) == 1:
         return number(values[0])
@@ -69,8 +65,12 @@ def label(script, options):
     return f"{script} ({options})"
 
 
-def task_names(tasks):
-    return ", ".join(map(name_without_version, tasks))
+def task_names(tasks, older):
+    """With an asterisk for those in `older`."""
+    names = []
+    for task in tasks:
+        names.append(name_without_version(task) + ("\\*" if task in older else ""))
+    return ", ".join(names)
 
 
 # ── comparison with published numbers ────────────────────────────────────────────────────────────
@@ -97,8 +97,9 @@ def compare_with_published(cells):
             continue
         comparisons[key] = Comparison(target, why_no_verdict(key, runs, target))
         if comparisons[key].verdict is None:
+            mean = float(target["mean"])
             std = float(target["std"] or 0)
-            tests[key] = welch(finals(runs), float(target["mean"]), std, int(target["seeds"]))
+            tests[key] = welch(final_returns(runs), mean, std, int(target["seeds"]))
     adjusted = holm([p for _, p in tests.values()])
     for (key, (t, p)), adjusted_p in zip(tests.items(), adjusted, strict=True):
         verdict = "not significantly different"
@@ -152,7 +153,7 @@ def final_table(cells):
     rows = []
     for key, runs in by_script_and_task(cells):
         script, version, options, task = key
-        values = finals(runs)
+        values = final_returns(runs)
         ends = interval(bootstrap_iqm(values)) if len(values) >= ENOUGH else "–"
         target = published_target(NAMES.get(script), task)
         published = target_text(target) if target else "none found"
@@ -173,8 +174,8 @@ def final_table(cells):
             ]
         )
     return markdown(
-        "script | task | steps | seeds | return, mean ± std | IQM | 95 % | published, mean ± std "
-        "(seeds); task version, protocol, source | verdict on ours | version",
+        "script | task | steps | seeds | return, mean ± std | IQM | 95 % of IQM | published, "
+        "mean ± std (seeds); task version, protocol, source | verdict on ours | version",
         "llrrrrrlll",
         rows,
     )
@@ -183,7 +184,7 @@ def final_table(cells):
 def older_table(cells):
     rows = []
     for (script, version, options, task), runs in by_script_and_task(cells):
-        text = mean_and_std(finals(runs))
+        text = mean_and_std(final_returns(runs))
         rows.append([label(script, options), task, len(runs), text, f"`{version}`"])
     return markdown("script | task | seeds | return, mean ± std | version", "llrrl", rows)
 
@@ -194,12 +195,13 @@ def validation_table(validation, cells):
     rows = []
     for key, runs in sorted(validation.items(), key=lambda item: (item[0][0], item[0][3])):
         script, version, options, task = key
-        _, default_runs = defaults.get((script, task), (None, []))
-        default = mean_and_std(finals(default_runs)) if default_runs else "–"
-        text = mean_and_std(finals(runs))
-        options = options.removeprefix("compile,")
+        default_key, default_runs = defaults.get((script, task), (None, []))
+        default = "–"
+        if default_runs:
+            default = mean_and_std(final_returns(default_runs)) + asterisk(default_key)
+        text = mean_and_std(final_returns(runs))
         rows.append([script, task, options, len(runs), text, default, f"`{version}`"])
-    header = "script | task | options | seeds | return, mean ± std | default, from above | version"
+    header = "script | task | options | seeds | return, mean ± std | default | version"
     return markdown(header, "lllrrrl", rows)
 
 
@@ -215,7 +217,17 @@ def default_cells(cells):
 def is_current(key):
     """Whether the script in the repository still has the version of these runs."""
     script, version, _, _ = key
-    return version_of(find_script(script).read_text()) == version
+    return present_version(script) == version
+
+
+@functools.cache
+def present_version(script):
+    return version_of(find_script(script).read_text())
+
+
+def asterisk(key):
+    """Marks runs of a version that the script no longer has."""
+    return "" if is_current(key) else "\\*"
 
 
 def overview_table(cells, names):
@@ -231,9 +243,7 @@ def overview_table(cells, names):
                 row.append("not run")
                 continue
             key, runs = found[script, task]
-            cell = f"{mean_and_std(finals(runs))} ({len(runs)})"
-            if not is_current(key):
-                cell += "\\*"
+            cell = f"{mean_and_std(final_returns(runs))} ({len(runs)}){asterisk(key)}"
             target = published_target(names[script], task)
             if target:
                 cell += f"<br>published {number(float(target['mean']))}"
@@ -257,19 +267,18 @@ def count_verdicts(cells):
                 comparable.append(comparison.verdict)
     return (
         f"Of {len(verdicts)} pairs of a script and a task with a published number, "
-        f"{verdict_counts(verdicts)}. Of the {len(comparable)} whose published number is of mean "
-        f"actions and of the same version of the task, {verdict_counts(comparable)}."
+        f"our returns are: {verdict_counts(verdicts)}. Of the {len(comparable)} whose published "
+        f"number is of mean actions and of the same version of the task: "
+        f"{verdict_counts(comparable)}."
     )
 
 
 def verdict_counts(verdicts):
-    words = ("ahead", "behind", "not significantly different", "one seed", "older version")
-    counts = [verdicts.count(word) for word in words]
-    text = (
-        "{} are ahead, {} behind, {} not significantly different, {} with one seed only, {} of an "
-        "older version"
-    )
-    return text.format(*counts)
+    words = ("ahead", "behind", "not significantly different")
+    counts = [f"{verdicts.count(word)} {word}" for word in words]
+    for reason in sorted({*verdicts} - {*words}):
+        counts.append(f"{verdicts.count(reason)} without a verdict ({reason})")
+    return ", ".join(counts)
 
 
 # ── aggregates over tasks ────────────────────────────────────────────────────────────────────────
@@ -280,7 +289,7 @@ def scores(cells):
     found = {}
     for (script, task), (_, runs) in default_cells(cells).items():
         if script in CONTINUOUS and reference(task):
-            values = np.array([score(task, value) for value in finals(runs)])
+            values = np.array([score(task, value) for value in final_returns(runs)])
             found.setdefault(script, {})[task] = values
     return found
 
@@ -292,11 +301,18 @@ def estimate_text(metric, *sides):
     return f"{value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
 
 
-def aggregate_table(found):
+def older_tasks(cells, *scripts):
+    """On which the newest runs of one of these scripts are of an older version of it."""
+    found = default_cells(cells).items()
+    return {task for (script, task), (key, _) in found if script in scripts and not is_current(key)}
+
+
+def aggregate_table(found, cells):
     rows = []
     for script, tasks in found.items():
+        names = task_names(tasks, older_tasks(cells, script))
         estimates = [estimate_text(of, tasks.values()) for of in (aggregate_iqm, aggregate_gap)]
-        rows.append([script, task_names(tasks), sum(map(len, tasks.values())), *estimates])
+        rows.append([script, names, sum(map(len, tasks.values())), *estimates])
     return markdown("script | tasks | runs | IQM | optimality gap", "llrrr", rows)
 
 
@@ -305,14 +321,15 @@ def common_tasks(a, b):
     return [task for task in a if task in b and min(len(a[task]), len(b[task])) >= MANY]
 
 
-def improvement_table(found):
+def improvement_table(found, cells):
     rows = []
     for b, a in itertools.combinations(sorted(found), 2):
         common = common_tasks(found[a], found[b])
         if common:
             sides = [[found[script][task] for task in common] for script in (a, b)]
             text = estimate_text(probability_of_improvement, *sides)
-            rows.append([f"P({a} > {b})", task_names(common), text])
+            names = task_names(common, older_tasks(cells, a, b))
+            rows.append([f"P({a} > {b})", names, text])
     return markdown("probability of improvement | common tasks | mean over tasks", "llr", rows)
 
 
@@ -323,7 +340,6 @@ def time_table(cells):
     rows = []
     for (script, options, task), runs in newest(cells).items():
         seconds = np.array([run.column("wall_seconds")[-1] for run in runs])
-        rates = [run.steps / second for run, second in zip(runs, seconds, strict=True)]
         machines = {machine(run) for run in runs}
         compiled = "yes" if all("compile" in run.options.split(",") for run in runs) else "no"
         rows.append(
@@ -331,9 +347,9 @@ def time_table(cells):
                 label(script, options),
                 task,
                 compiled,
-                f"{seconds.mean() / 60:.1f}",
-                f"{np.mean(rates):,.0f}",
-                ", ".join(sorted(machines)),
+                f"{np.median(seconds) / 60:.1f}",
+                f"{runs[0].steps / np.median(seconds):,.0f}",
+                "; ".join(sorted(machines)),
             ]
         )
     header = "script | task | compiled | minutes per run | steps/s | processor, device, preloaded"

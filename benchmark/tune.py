@@ -26,8 +26,16 @@ from pathlib import Path
 import numpy as np
 import tyro
 from results import reference, score
-from run import find_script
-from runs import fail, format_options, make_jobs, make_submitter, missing, parse_options, require
+from runs import (
+    fail,
+    find_script,
+    format_options,
+    make_jobs,
+    make_submitter,
+    missing,
+    parse_options,
+    require,
+)
 
 
 @dataclass
@@ -78,9 +86,7 @@ def chosen_options(trial):
 
 def describe(trial):
     value = "" if trial.value is None else f" {trial.value:.3f}"
-    options = "default"
-    if chosen_options(trial):
-        options = format_options(chosen_options(trial))
+    options = format_options(chosen_options(trial))
     return f"trial {trial.number}: {trial.state.name.lower()}{value} {options}"
 
 
@@ -88,7 +94,7 @@ class Tuner:
     def __init__(self, args):
         self.args = args
         self.space = dict(entry.split("=", 1) for entry in args.space)
-        script = find_script(args.script)
+        script = find_script(args.script, "--script")
         # the script as it is now, whatever is edited meanwhile
         (self.job,) = make_jobs(args.root.resolve(), [script], ["default"], [""], [0])
         self.submit = make_submitter(args.workers, args.ray, args.cpus, args.gpus)
@@ -172,12 +178,17 @@ def check(args):
             fail(f"--space {entry}: low and high must be numbers with 0 < low < high")
 
 
-def validation_command(args, chosen):
-    """Runs what was found beside the default, on other seeds."""
+def validation_commands(args, tuner, chosen):
+    """Run what was found beside the default, on other seeds, and compare them."""
+    job = tuner.job._replace(root=Path("runs/benchmark"))
     fixed = parse_options(args.fixed)
-    variants = [format_options(fixed), format_options(fixed | chosen)]
-    words = ["--scripts", args.script, "--options", *variants, "--tasks", *args.tasks]
-    return shlex.join(["python", "benchmark/run.py", *words, "--seeds", "201", "202", "203"])
+    default = job._replace(options=format_options(fixed))
+    found = job._replace(options=format_options(fixed | chosen))
+    run = ["benchmark/run.py", "--scripts", args.script, "--tasks", *args.tasks]
+    run += ["--options", default.options, found.options]
+    run += ["--seeds", *map(str, range(201, 206))]
+    compare = ["benchmark/compare.py", found.options_folder, default.options_folder]
+    return [shlex.join(["python", *map(str, words)]) for words in (run, compare)]
 
 
 def open_study(args, tuner):
@@ -278,8 +289,9 @@ def main(args):
         write_summary(study, tuner.job.script, tuner.space, args.summary)
     best = next((trial for trial in ranked if chosen_options(trial)), None)
     if best:
-        print("to see the best beside the default, on other seeds:")
-        print(f"    {validation_command(args, chosen_options(best))}")
+        print("to see whether it beats the default on other seeds (B worse: it does):")
+        for command in validation_commands(args, tuner, chosen_options(best)):
+            print(f"    {command}")
 
 
 if __name__ == "__main__":

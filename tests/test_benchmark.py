@@ -435,12 +435,19 @@ def test_a_row_of_the_table_is_reproduced(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nthe same to the last digit\ninside" in done.stdout
     (table,) = collected.rglob("evaluations.csv")
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*lines, lines[-1]]))  # as of a run with one evaluation more
+    done = subprocess.run([*command, "--seed", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nnot the same to the last digit\ninside" in done.stdout
     table.write_text(re.sub(r"-\d+\.\d+", "-99999", table.read_text()))  # as no run comes out
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "not the same to the last digit\nOUTSIDE" in done.stdout
     done = subprocess.run([*command, "--version", "none"], capture_output=True, text=True)
     assert done.returncode == 2 and "a2c Pendulum-v1: not in" in done.stderr
+    done = subprocess.run([*command[:2], "td4", *command[3:]], capture_output=True, text=True)
+    assert done.returncode == 2 and "there are: a2c" in done.stderr
 
 
 # ── statistics ───────────────────────────────────────────────────────────────────────────────────
@@ -461,15 +468,31 @@ def test_all_tasks_weigh_the_same_in_an_aggregate():
         "td3": {"Hopper-v5": np.array([1.0, 0, 0.25, 0.5, 0.7])},
         "ddpg": {"Toy-v0": np.array([0.0, 1])},
     }
-    rows = [row.split(" | ") for row in tables.aggregate_table(found).splitlines()[2:]]
+    rows = [row.split(" | ") for row in tables.aggregate_table(found, {}).splitlines()[2:]]
     assert [row[2] for row in rows] == ["8", "5", "2"]
     iqm = [row[3].partition(" [")[0] for row in rows]
     gap = [row[4].partition(" [")[0].removesuffix(" |") for row in rows]
     assert iqm == ["0.75", "0.48", "0.50"]  # (0.5 + 0.5 + 1 + 1) / 4; (0.25 + 0.5 + 0.7) / 3
     assert gap == ["0.35", "0.51", "0.50"]  # (1 + 0 + 0 + 0.5 + 0.5 + 0 + 0 + 0.8) / 8
     assert "[" not in rows[2][3]  # too few runs for an interval
-    (row,) = tables.improvement_table(found).splitlines()[2:]  # of 20 pairs 6 won, 2 even
+    (row,) = tables.improvement_table(found, {}).splitlines()[2:]  # of 20 pairs 6 won, 2 even
     assert row == "| P(td3 > a2c) | Hopper | 0.35 |"
+
+
+def test_aggregates_mark_the_tasks_with_runs_of_an_older_version():
+    present = runs.version_of((ROOT / "td3.py").read_text())
+    made = [
+        *fake_runs("Ant-v5", [1.0, 2, 3], version=present),
+        *fake_runs("Hopper-v5", [1.0, 2, 3]),
+        *fake_runs("Ant-v5", [1.0, 2, 3], "a2c"),
+        *fake_runs("Hopper-v5", [1.0, 2, 3], "a2c"),
+    ]
+    cells = results.group(sorted_runs(made))
+    found = tables.scores(cells)
+    rows = tables.aggregate_table(found, cells).splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == ["Ant\\*, Hopper\\*", "Ant, Hopper\\*"]
+    (row,) = tables.improvement_table(found, cells).splitlines()[2:]
+    assert row.split(" | ")[1] == "Ant\\*, Hopper\\*"
 
 
 def test_probability_of_improvement_by_hand():
@@ -651,6 +674,10 @@ def test_the_report_notices_a_changed_digit(tmp_path):
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n<!-- results -->\n| task") and "old" not in readme
     assert readme.endswith("<!-- end -->\nafter\n")
+    (tmp_path / "README.md").unlink()
+    alone = ["--results", tmp_path / "results", "--report", tmp_path / "mine/README.md"]
+    done = subprocess.run(tool("report", *alone, "--readme", "None"), capture_output=True)
+    assert done.returncode == 0 and (tmp_path / "mine/figures/all.png").exists()
     speed.save(fake_speed(), tmp_path / "results" / "speed.jsonl")
     assert report("--check") == 1 and report() == 0 and report("--check") == 0
     assert "as a multiple of Stable-Baselines3's" in (tmp_path / "README.md").read_text()
@@ -767,7 +794,7 @@ def test_other_options_stand_beside_the_default_of_their_task():
     ]
     table = tables.validation_table(results.group(other), results.group(sorted_runs(defaults)))
     assert table.splitlines()[2:] == [
-        "| td3 | Hopper-v5 | tau=1 | 2 | 4,500 ± 707 | 3,000 ± 707 | `aaaaaaaa` |",
+        "| td3 | Hopper-v5 | compile,tau=1 | 2 | 4,500 ± 707 | 3,000 ± 707\\* | `aaaaaaaa` |",
         "| td3 | Toy-v0 | tau=1 | 1 | 7.0 | – | `aaaaaaaa` |",
     ]
 
@@ -798,14 +825,15 @@ def test_the_overview_has_the_newest_version_and_marks_what_is_older_than_the_sc
     ]
     count = tables.count_verdicts(cells)
     assert count.startswith(
-        "Of 5 pairs of a script and a task with a published number, 0 are ahead, 0 behind, 0 not "
-        "significantly different, 1 with one seed only, 4 of an older version."
+        "Of 5 pairs of a script and a task with a published number, our returns are: 0 ahead, "
+        "0 behind, 0 not significantly different, 4 without a verdict (older version), 1 without "
+        "a verdict (one seed)."
     )
     monkeypatch.setattr(tables, "is_current", lambda key: True)
     count = tables.count_verdicts(cells)
     assert count.startswith(
-        "Of 5 pairs of a script and a task with a published number, 2 are ahead, 1 behind, 1 not "
-        "significantly different, 1 with one seed only, 0 of an older version."
+        "Of 5 pairs of a script and a task with a published number, our returns are: 2 ahead, "
+        "1 behind, 1 not significantly different, 1 without a verdict (one seed)."
     )
     assert "Of the 1 whose published number" in count  # PPO on Hopper
 
@@ -954,8 +982,11 @@ def test_a_search_goes_on_after_a_kill(stand_in, tmp_path):
     assert abs(float(x) - 0.3) < 0.7
     made = results.read(root)
     assert len(made) < 14  # those stopped early have not finished
-    command = f"--options sleep=0.25 sleep=0.25,x={x} --tasks Hopper-v5 --seeds 201 202 203"
+    options = f"--options sleep=0.25 sleep=0.25,x={x}"
+    command = f"--tasks Hopper-v5 {options} --seeds 201 202 203 204 205"
     assert command in done.stdout
+    home = f"runs/benchmark/stand_in-{runs.version_of(stand_in.read_text())}"
+    assert f"compare.py {home}/sleep=0.25,x={x} {home}/sleep=0.25\n" in done.stdout
     table = results.read_table(tmp_path / "summary" / "stand_in.csv")
     assert len(table) >= 14 and {row["state"] for row in table} >= {"complete", "pruned"}
     assert (tmp_path / "summary" / "stand_in-importance.png").exists()
