@@ -674,10 +674,10 @@ def test_the_report_notices_a_changed_digit(tmp_path):
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n<!-- results -->\n| task") and "old" not in readme
     assert readme.endswith("<!-- end -->\nafter\n")
-    (tmp_path / "README.md").unlink()
     alone = ["--results", tmp_path / "results", "--report", tmp_path / "mine/README.md"]
     done = subprocess.run(tool("report", *alone, "--readme", "None"), capture_output=True)
     assert done.returncode == 0 and (tmp_path / "mine/figures/all.png").exists()
+    assert (tmp_path / "README.md").read_text() == readme
     speed.save(fake_speed(), tmp_path / "results" / "speed.jsonl")
     assert report("--check") == 1 and report() == 0 and report("--check") == 0
     assert "as a multiple of Stable-Baselines3's" in (tmp_path / "README.md").read_text()
