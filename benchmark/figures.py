@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from estimates import ENOUGH, bootstrap_iqm, iqm
 from matplotlib.lines import Line2D
-from results import PUBLISHED, name_without_version, newest, read_table
-from tables import NAMES, is_current, label
+from results import PUBLISHED, is_current, name_without_version, newest, read_table
+from tables import NAMES, label
 
 COLORS = dict(zip(NAMES, plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
 AUTHOR = "TD3's author, v1"

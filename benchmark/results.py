@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from runs import HERE, fail, public, write
+from runs import HERE, fail, public, script_path, version_of, write
 
 PUBLISHED = HERE / "published"
 RUN_FIELDS = ("options", "task", "seed")  # what tells runs of one version apart
@@ -139,15 +139,27 @@ def group(results):
     return {key: list(runs) for key, runs in groups}
 
 
+def is_current(key):
+    """Whether the script in the repository still has the version of these runs."""
+    script, version, _, _ = key
+    return present_version(script) == version
+
+
+@functools.cache
+def present_version(script):
+    path = script_path(script)
+    return version_of(path.read_text()) if path else None
+
+
 def newest(cells):
-    """{(script, options, task): the runs of the version that was run last}.
+    """{(script, options, task): runs of the script's present version, or of the one run last}.
 
     The defaults with and without --compile count as the same options: "default".
     """
     best = {}
     for (script, version, options, task), runs in cells.items():
         place = (script, "default" if options in DEFAULT else options, task)
-        rank = (max(run.finished for run in runs), version)
+        rank = (is_current(runs[0].key), max(run.finished for run in runs), version)
         if place not in best or rank > best[place][0]:
             best[place] = (rank, runs)
     return {place: runs for place, (_, runs) in sorted(best.items())}

@@ -48,13 +48,19 @@ def require(*packages):
         fail(sentence.strip())
 
 
-def find_script(name, option="script"):
-    """The path of a script that is given by its name or by its path."""
+def script_path(name):
+    """The path of a script that is given by its name or by its path; None: there is none."""
     root = HERE.parent
     for path in (Path(name), root / f"{name}.py", root / "discrete" / f"{name}.py"):
         if path.suffix == ".py" and path.is_file():
             return path.resolve()
-    fail(f"{option} {name}: must be a path of a script, or the name of one in {root}")
+
+
+def find_script(name, option="script"):
+    path = script_path(name)
+    if path is None:
+        fail(f"{option} {name}: must be a path of a script, or the name of one in {HERE.parent}")
+    return path
 
 
 # ── options ──────────────────────────────────────────────────────────────────────────────────────

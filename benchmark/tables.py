@@ -1,6 +1,5 @@
 """The report's tables, in Markdown."""
 
-import functools
 import itertools
 from typing import NamedTuple
 
@@ -16,8 +15,14 @@ from estimates import (
     probability_of_improvement,
     welch,
 )
-from results import name_without_version, newest, published_target, reference, score
-from runs import find_script, version_of
+from results import (
+    is_current,
+    name_without_version,
+    newest,
+    published_target,
+    reference,
+    score,
+)
 
 CONTINUOUS = {
     "reinforce": "REINFORCE",
@@ -212,17 +217,6 @@ def default_cells(cells):
         if options == "default":
             found[script, task] = (runs[0].key, runs)
     return found
-
-
-def is_current(key):
-    """Whether the script in the repository still has the version of these runs."""
-    script, version, _, _ = key
-    return present_version(script) == version
-
-
-@functools.cache
-def present_version(script):
-    return version_of(find_script(script).read_text())
 
 
 def asterisk(key):

@@ -777,6 +777,17 @@ def test_versions_are_not_pooled_and_the_newest_is_drawn():
     assert [run.version for run in newest] == ["aaaaaaaa"]
 
 
+def test_the_present_version_comes_before_one_that_was_run_later():
+    present = runs.version_of((ROOT / "td3.py").read_text())
+    made = fake_runs("Ant-v5", [5.0], version=present, finished="2025")
+    made += fake_runs("Ant-v5", [1.0], finished="2027")
+    made += fake_runs("Ant-v5", [2.0], "script_of_my_own")  # which is not here
+    cells = results.group(sorted_runs(made))
+    mine, ours = results.newest(cells).values()
+    assert [run.script for run in mine] == ["script_of_my_own"]
+    assert [run.version for run in ours] == [present]
+
+
 def test_runs_with_compile_count_as_default():
     compiled = fake_runs("Ant-v5", [1.0, 2], options="compile", finished="2027")
     cells = results.group(sorted_runs(fake_runs("Ant-v5", [5.0]) + compiled))
