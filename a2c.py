@@ -637,7 +637,7 @@ class RewardScaler(nn.Module):
         running = self.discounted_return
         for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
             discounted_returns.append(self.gamma * running + reward_t)  # [NORM-4] u
-            running = not_done_t * discounted_returns[-1]
+            running = not_done_t * discounted_returns[-1]  #          0 where an episode ended
         self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
         return reward / torch.sqrt(self.statistics.var + 1e-8)  # [NORM-5]
@@ -673,9 +673,9 @@ class Actor(nn.Module):
     # fmt: off
     def log_prob(self, obs, action):
         """[..., O], [..., A] → log π(a|s) [...]"""
-        z = (action - self(obs)) / self.log_std.exp()
-        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)
-        return log_density.sum(dim=-1)                                         # [PG-1] log π(a|s)
+        z = (action - self(obs)) / self.log_std.exp()                          # [PG-1] (a − μ) / σ
+        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)   #        each number
+        return log_density.sum(dim=-1)                                         #        log π(a|s)
 
     def entropy(self):
         return (self.log_std + math.log(2 * math.pi * math.e) / 2).sum()       # [AC-3] H(π)
@@ -705,10 +705,10 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda):
     """
     delta = reward + gamma * (1 - terminated) * next_value - value             # [GAE-1] δ_t
     advantage = torch.zeros_like(delta)
-    decay = gamma * gae_lambda * (1 - done)                                    # γλ, 0 at an end
+    decay = gamma * gae_lambda * (1 - done)                                    # [GAE-2] γλ (1 − e)
     running = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
-        running = delta[t] + decay[t] * running                                # [GAE-2] Σ (γλ)ᵏ δ
+        running = delta[t] + decay[t] * running                                #         Σ (γλ)ᵏ δ
         advantage[t] = running
     return advantage, advantage + value                                        # [GAE-3] return
 # fmt: on

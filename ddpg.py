@@ -720,7 +720,7 @@ class Agent(nn.Module):
     def target(self, batch):
         """y [B], the target of each critic."""
         args = self.args
-        next_action = self.actor_target(batch.next_obs)                     # [5]  a′ = μ′(s′)
+        next_action = self.actor_target(batch.next_obs)                     # [5]  μ′(s′)
         next_q = self.critic_target(batch.next_obs, next_action)            # [7]  Q′(s′, a′)
         return batch.reward + args.gamma * (1 - batch.terminated) * next_q  # [9]  [DPG-1] y
 
@@ -748,8 +748,8 @@ class Agent(nn.Module):
         return metrics
 
     def actor_backward(self, batch):
-        q = self.critic(batch.obs, self.actor(batch.obs))
-        actor_loss = -q.mean()                                              # [13] [DPG-3] max Q
+        q = self.critic(batch.obs, self.actor(batch.obs))                   # [13] [DPG-3] Q(s, μ)
+        actor_loss = -q.mean()                                              #      mean, maximised
         actor_loss.backward(inputs=self.actor_parameters)                   #      of the actor only
         return {"losses/actor_loss": actor_loss.detach()}
 

@@ -633,7 +633,7 @@ class RewardScaler(nn.Module):
         running = self.discounted_return
         for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
             discounted_returns.append(self.gamma * running + reward_t)  # [NORM-4] u
-            running = not_done_t * discounted_returns[-1]
+            running = not_done_t * discounted_returns[-1]  #          0 where an episode ended
         self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
         return reward / torch.sqrt(self.statistics.var + 1e-8)  # [NORM-5]
@@ -669,9 +669,9 @@ class Actor(nn.Module):
     # fmt: off
     def log_prob(self, obs, action):
         """[..., O], [..., A] → log π(a|s) [...]"""
-        z = (action - self(obs)) / self.log_std.exp()
-        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)
-        return log_density.sum(dim=-1)                                         # [PG-1] log π(a|s)
+        z = (action - self(obs)) / self.log_std.exp()                          # [PG-1] (a − μ) / σ
+        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)   #        each number
+        return log_density.sum(dim=-1)                                         #        log π(a|s)
     # fmt: on
 
 

@@ -725,10 +725,10 @@ class Agent(nn.Module):
     def target(self, batch):
         """y [B], the target of each critic."""
         args = self.args
-        next_action = self.actor_target(batch.next_obs)                     # [5]  a′ = μ′(s′)
+        next_action = self.actor_target(batch.next_obs)                     # [5]  μ′(s′)
         noise = args.policy_noise * torch.randn_like(next_action)           # [6]  ε
         noise = noise.clamp(-args.noise_clip, args.noise_clip)
-        next_action = (next_action + noise).clamp(-1, 1)                    #      a′ ← a′ + ε
+        next_action = (next_action + noise).clamp(-1, 1)                    #      a′, clipped
         next_q1 = self.critic1_target(batch.next_obs, next_action)          # [7]  Q′₁(s′, a′)
         next_q2 = self.critic2_target(batch.next_obs, next_action)          #      Q′₂(s′, a′)
         next_q = torch.min(next_q1, next_q2)                                # [8]  the smaller
@@ -747,7 +747,7 @@ class Agent(nn.Module):
         q2 = self.critic2(batch.obs, batch.action)                          #      Q₂(s, a)
         q1_loss = F.mse_loss(q1, target)                                    # [11] [DPG-2] (Q₁ − y)²
         q2_loss = F.mse_loss(q2, target)                                    #      (Q₂ − y)²
-        critic_loss = q1_loss + q2_loss
+        critic_loss = q1_loss + q2_loss                                     #      their sum
         critic_loss.backward()
         return {
             "losses/qf_loss": critic_loss.detach() / 2,
@@ -764,8 +764,8 @@ class Agent(nn.Module):
         return metrics
 
     def actor_backward(self, batch):
-        q = self.critic1(batch.obs, self.actor(batch.obs))
-        actor_loss = -q.mean()                                              # [13] [DPG-3] max Q₁
+        q = self.critic1(batch.obs, self.actor(batch.obs))                  # [13] [DPG-3] Q₁(s, μ)
+        actor_loss = -q.mean()                                              #      mean, maximised
         actor_loss.backward(inputs=self.actor_parameters)                   #      of the actor only
         return {"losses/actor_loss": actor_loss.detach()}
 

@@ -659,9 +659,9 @@ class Agent(nn.Module):
         values = self.q_network(obs)
         action = values.argmax(dim=-1)                                        # greedy
         if explore:
-            random_action = torch.randint_like(action, values.shape[-1])
-            is_random = torch.rand_like(values[:, 0]) < self.epsilon          # ε-greedy
-            action = torch.where(is_random, random_action, action)
+            random_action = torch.randint_like(action, values.shape[-1])      #          random
+            is_random = torch.rand_like(values[:, 0]) < self.epsilon          #          chance ε
+            action = torch.where(is_random, random_action, action)            #          ε-greedy
         return action
 
     @torch.no_grad()

@@ -533,9 +533,9 @@ class Agent(nn.Module):
         values = self.q_table(obs)
         action = values.argmax(dim=-1)                                             # [Q-1] greedy
         if explore:
-            random_action = torch.randint_like(action, values.shape[-1])
-            is_random = torch.rand_like(values[:, 0]) < self.epsilon               # [Q-1] ε-greedy
-            action = torch.where(is_random, random_action, action)
+            random_action = torch.randint_like(action, values.shape[-1])           #       random
+            is_random = torch.rand_like(values[:, 0]) < self.epsilon               #       chance ε
+            action = torch.where(is_random, random_action, action)                 #       ε-greedy
         return action
 
     @torch.no_grad()
@@ -543,9 +543,9 @@ class Agent(nn.Module):
         """Learns from one transition of one environment. Returns metrics."""
         values = self.q_table.values
         state = transition.obs.argmax()
-        next_q = self.q_table(transition.next_obs).max()
-        discounted = self.args.gamma * (1 - transition.terminated) * next_q
-        target = transition.reward + discounted                                    # [Q-2] y
+        next_q = self.q_table(transition.next_obs).max()                           # [Q-2] max Q(s′)
+        discounted = self.args.gamma * (1 - transition.terminated) * next_q        #       γ max Q
+        target = transition.reward + discounted                                    #       y
         error = target - values[state, transition.action]
         values[state, transition.action] += learning_rate * error                  # [Q-3] α (y − Q)
         return {"losses/td_error": error, "losses/max_q_values": values[state].max()}

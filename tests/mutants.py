@@ -1680,8 +1680,8 @@ PEOPLES_WAYS = [
         COMMAND_LINE,
         (
             "runs of the same second share a folder",
-            "folder.mkdir(parents=True)",
-            "folder.mkdir(parents=True, exist_ok=True)",
+            "folder.mkdir()",
+            "folder.mkdir(exist_ok=True)",
         ),
     ),
     *at(
@@ -1788,16 +1788,16 @@ PEOPLES_WAYS = [
 COPIED_AND_EDITED = [
     *at(
         ALL,
-        "load_args",
+        "as_declared",
         RESUME,
-        ("several numbers are not restored", "options[each.name] = tuple(value)", "pass"),
+        ("several numbers are not restored", "tuple(value)", "value"),
     ),
     *at(
         ALL,
-        "load_args",
+        "as_declared",
         COPIES,
-        ("lists come back as tuples", "get_origin(each.type) is tuple", "True"),
-        ("paths come back as text", "options[each.name] = Path(value)", "pass"),
+        ("lists come back as tuples", "get_origin(option.type) is tuple", "True"),
+        ("paths come back as text", "Path(value)", "value"),
     ),
     *at(
         ALL,
@@ -1813,9 +1813,9 @@ COPIED_AND_EDITED = [
     ),
     *at(
         ALL,
-        "Run.start",
+        "Run.save",
         COPIES,
-        ("a part may hold what cannot be loaded", "self.check_checkpoint()", "pass"),
+        ("a part may hold what cannot be loaded", "self.must_be_loadable(file.name)", "pass"),
     ),
     *at(
         ALL,
