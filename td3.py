@@ -40,6 +40,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -81,11 +82,12 @@ class RunArgs:
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
     seed: int = 1  # seed of the networks, the environments and all noise
     total_timesteps: int = 1_000_000  # environment steps, summed over all environments
-    # how environments are stepped; auto: native where possible, else sync
+    # how environments step: sync, one after the other; async, each in a process of its own; native,
+    # by native_mujoco.py; auto, native where possible and else sync
     vectorization: Literal["auto", "sync", "async", "native"] = "auto"
-    device: str = "auto"  # auto, cpu, cuda, cuda:1 or mps
+    device: str = "auto"  # cpu, cuda, cuda:1 or mps; auto: a CUDA GPU if there is one, else cpu
     num_threads: int = 1  # CPU threads; more can help where nothing else is running
-    # of float32 matrix products, see torch.set_float32_matmul_precision
+    # precision of float32 matrix products, as torch.set_float32_matmul_precision takes it
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
@@ -98,8 +100,8 @@ class RunArgs:
     run_dir: Path | None = None  # folder of the new run; None: a new folder in runs/
     resume: Path | None = None  # folder of a run to continue exactly where it was saved
     evaluate: Path | None = None  # folder of a run whose policy to evaluate, without training
-    # with --evaluate: the policy of the best evaluation, not the last one; --seed gives other
-    # episodes than those that chose it
+    # with --evaluate: the policy of the best evaluation instead of the last; add another --seed to
+    # judge it by episodes that did not choose it
     best: bool = False
     init_from: Path | None = None  # folder of a run whose weights this new run starts from
     capture_video: bool = False  # record the first episode of each evaluation
@@ -113,7 +115,7 @@ class AlgorithmArgs:
 
     num_envs: int = 1  # N, environments that step together
     # capacity of the replay buffer in transitions, on the device and in the run's folder: a million
-    # take 172 MB for HalfCheetah, 2.9 GB for Humanoid
+    # transitions take 172 MB for HalfCheetah, 2.9 GB for Humanoid
     buffer_size: int = 1_000_000
     hidden_sizes: tuple[int, ...] = (256, 256)  # units of each hidden layer
     learning_starts: int = 10_000  # environment steps with random actions before learning
@@ -620,6 +622,8 @@ class ReplayBuffer:
 
     def load_files(self, folder):
         """Call after load_state_dict."""
+        for path in folder.glob("replay.*.tmp"):  # of a process that was killed while it wrote
+            path.unlink()
         loaded = max(0, self.total - self.capacity)  # older transitions are not needed
         for start, end, path in self.files(folder):
             if start >= self.total:
@@ -846,7 +850,7 @@ def train(args):
 # ── 7  run folder, checkpoint, evaluation, command line: the same text in all scripts ────────────
 
 SCRIPT = Path(__file__).resolve()
-RESUME_MAY_CHANGE = {  # options that --resume can change
+RESUME_MAY_CHANGE = {
     "total_timesteps",
     "vectorization",
     "device",
@@ -858,7 +862,7 @@ RESUME_MAY_CHANGE = {  # options that --resume can change
     "track",
     "wandb_project_name",
 }
-EVALUATE_MAY_CHANGE = {  # options that --evaluate can change
+EVALUATE_MAY_CHANGE = {
     "best",
     "env_kwargs",
     "max_episode_steps",
@@ -979,8 +983,9 @@ class Run:
         self.write_evaluations()
         self.episodes = open(self.folder / "episodes.csv", "a", buffering=1)
         self.to_close.callback(self.episodes.close)
-        self.episodes.truncate(self.episodes_size)  # the resumed run writes the later rows again
-        if self.episodes_size == 0:
+        size = min(self.episodes_size, os.fstat(self.episodes.fileno()).st_size)
+        self.episodes.truncate(size)  # the resumed run writes the later rows again
+        if size == 0:
             print("global_step,episode_return,episode_length", file=self.episodes)
         if self.args.track:
             import wandb
@@ -1154,7 +1159,7 @@ class Run:
         if state["total_timesteps"] != self.args.total_timesteps:
             say(
                 f"--total-timesteps: {self.args.total_timesteps}, was {state['total_timesteps']}; "
-                "schedules, such as the learning rate's, follow the new length from here"
+                "schedules, if any, follow the new length from here"
             )
 
     def finish(self):
@@ -1187,16 +1192,18 @@ def say(text, file=None):
 def command_to(*arguments):
     """A command line that can be pasted."""
     program = "uv run" if "UV_RUN_RECURSION_DEPTH" in os.environ else "python"
-    script = os.path.relpath(SCRIPT)
-    if script.startswith(".."):
-        script = str(SCRIPT)
-    return f"{program} {shlex.join([script, *map(str, arguments)])}"
+    script = str(SCRIPT)
+    if SCRIPT.is_relative_to(Path.cwd()):
+        script = str(SCRIPT.relative_to(Path.cwd()))
+    words = [script, *map(str, arguments)]
+    quoted = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    return f"{program} {quoted}"
 
 
 def note_changed_script(folder):
     original = folder / SCRIPT.name
     if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
-        say(f"note: {SCRIPT.name} has changed since it made this run; as it was: {original}")
+        say(f"note: {SCRIPT.name} has changed since it made this run; what made it is {original}")
 
 
 def make_folder(args):
@@ -1236,9 +1243,12 @@ def load_checkpoint(path):
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError) as error:
         raise UsageError(f"{path} is damaged, or was not written by this script: {error}") from None
+    if not isinstance(state, dict) or "agent" not in state:
+        raise UsageError(f"{path} was not written by this script: it has no agent")
+    return state
 
 
 def generators_state():
@@ -1247,6 +1257,7 @@ def generators_state():
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
         "numpy": [keys.tolist(), *rest],
         "python": random.getstate(),
     }
@@ -1256,6 +1267,8 @@ def set_generators_state(state):
     torch.set_rng_state(state["torch"])
     for i, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(cuda_state, i)
+    for mps_state in state.get("mps", []) if torch.backends.mps.is_available() else []:
+        torch.mps.set_rng_state(mps_state)
     np.random.set_state(("MT19937", *state["numpy"]))
     random.setstate(state["python"])
 
@@ -1310,7 +1323,7 @@ def describe(result):
 
 
 def compiled(method):
-    """Compiles forward and backward as one graph; an optimizer's step would break it."""
+    """Compiles a method as one graph, `backward()` included; an optimizer's step would break it."""
     torch._dynamo.config.trace_autograd_ops = True
     return torch.compile(method, fullgraph=True)
 
@@ -1422,6 +1435,8 @@ def load_args(run_dir):
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is damaged: {error}") from None
+    if not isinstance(config, dict) or "script" not in config:
+        raise UsageError(f"{path} was not written by this script")
     if config["script"] != SCRIPT.name:
         raise UsageError(f"{run_dir} is a run of {config['script']}, not of {SCRIPT.name}")
     options = config["options"]
@@ -1528,8 +1543,10 @@ def check_training_args(args):
         raise UsageError(f"--run-dir {args.run_dir}: exists; give a new folder, or --resume it")
     if is_new and args.init_from and not (args.init_from / "checkpoint.pt").exists():
         raise UsageError(f"--init-from {args.init_from}: there is no checkpoint.pt in it")
-    if args.compile and not shutil.which(os.environ.get("CXX", "c++")):
-        raise UsageError("--compile: needs a C++ compiler, such as g++")
+    compiler = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", compiler)
+    if args.compile and not shutil.which(compiler):
+        raise UsageError(f"--compile: needs a C++ compiler; {compiler} is not installed")
     if args.track:
         wandb = importlib.util.find_spec("wandb")
         if wandb is None or wandb.origin is None:  # no origin: just a folder of that name
@@ -1537,7 +1554,7 @@ def check_training_args(args):
 
 
 def check_unchanged(args):
-    """A run that is resumed or evaluated has its own options; few may change."""
+    """A run that is resumed or evaluated keeps its options; few may change."""
     folder = args.resume or args.evaluate
     if folder is None:
         return
@@ -1550,7 +1567,7 @@ def check_unchanged(args):
                 f"change it, start a new run, from these weights with --init-from {folder}"
             )
     if args.run_dir not in (None, folder):
-        raise UsageError(f"--run-dir {args.run_dir}: this run has its folder, {folder}")
+        raise UsageError(f"--run-dir {args.run_dir}: this run stays in {folder}; leave it out")
 
 
 def check_task(args):
@@ -1571,9 +1588,10 @@ def check_task(args):
         raise
     with contextlib.closing(env):
         check_spaces(option, env)
-        if args.capture_video:
-            check_video(args, option, env)
         limit = env.spec.max_episode_steps if env.spec else None
+        render_modes = env.metadata.get("render_modes", [])
+    if args.capture_video:
+        check_video(args, render_modes)
     if limit is None or limit > args.eval_max_steps:
         say(
             f"note: {args.env_id} has {f'a time limit of {limit}' if limit else 'no time limit'}; "
@@ -1598,15 +1616,18 @@ def check_spaces(option, env):
         if (SCRIPT.parent / "discrete").is_dir():
             message += "; the scripts in discrete/ are for discrete actions"
         raise UsageError(message)
-    if not actions.is_bounded():
+    with np.errstate(over="ignore"):
+        widths = actions.high - actions.low
+    if not np.isfinite(widths).all():
         raise UsageError(
-            f"{option}: its actions {actions} have no bounds; give the task a bounded "
-            "action_space, or wrap it in gymnasium.wrappers.RescaleAction if its own is bounded"
+            f"{option}: its actions {actions} need bounds in every dimension; give the task an "
+            "action_space that has them, or, where a wrapper such as ClipAction hides them, leave "
+            "the wrapper out: this script clips actions"
         )
 
 
-def check_video(args, option, env):
-    if "rgb_array" not in env.metadata.get("render_modes", []):
+def check_video(args, render_modes):
+    if "rgb_array" not in render_modes:
         raise UsageError(
             f"--capture-video: {args.env_id} cannot give frames: "
             "rgb_array is not in its metadata's render_modes"
@@ -1618,8 +1639,8 @@ def check_video(args, option, env):
             env.render()
         except Exception as error:
             raise UsageError(
-                f"--capture-video: this machine cannot render ({error}); install libegl1, or "
-                "libosmesa6 and set MUJOCO_GL=osmesa"
+                f"--capture-video: this machine cannot render ({error}); without a screen, set "
+                "MUJOCO_GL=egl (package libegl1) or MUJOCO_GL=osmesa (libosmesa6)"
             ) from error
 
 

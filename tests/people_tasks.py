@@ -301,6 +301,9 @@ gym.register(
 gym.register(  # the wrapper's own action space has no bounds
     "Clipped-v0", lambda: gym.wrappers.ClipAction(Point(2.0)), max_episode_steps=50
 )
+gym.register(  # from the lowest to the largest float32, whose difference is infinite
+    "VeryWide-v0", lambda: Point(np.finfo(np.float32).max), max_episode_steps=50
+)
 gym.register(
     "Rescaled-v0",
     lambda: gym.wrappers.RescaleAction(Point(2.0), np.float32(-1), np.float32(3)),

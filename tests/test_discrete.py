@@ -128,6 +128,22 @@ def test_a_policy_that_never_ends_has_no_value_without_discount(call, tmp_path):
     assert "finished at step 200" in said.out
 
 
+def test_without_discount_a_value_needs_a_way_to_the_end_from_every_state():
+    """Slippery moves have chances of a third, with which the equations look solvable."""
+    module = load("q_learning")
+    with gym.make("CliffWalking-v1", is_slippery=True) as env:
+        probability, reward = module.transition_model(env)
+        policy = np.full(48, 3)  # always left: the goal is on the right
+        assert module.policy_evaluation(probability, reward, 1, policy) is None
+        assert np.isfinite(module.policy_evaluation(probability, reward, 0.99, policy)).all()
+    with gym.make("FrozenLake-v1") as env:
+        probability, reward = module.transition_model(env)
+        down = np.ones(16, dtype=int)
+        value = module.policy_evaluation(probability, reward, 1, down)
+        q = reward + probability @ value
+        assert value == pytest.approx(q[np.arange(16), down]) and 0 < value[0] < 1
+
+
 def test_value_iteration_ends_where_a_value_is_infinite():
     """One state, in which a step earns 1 for ever."""
     module = load("q_learning")
@@ -485,6 +501,7 @@ def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
     [
         (["--start-epsilon", "2"], ["--start-epsilon 2", "from 0 to 1"]),
         (["--num-envs", "0"], ["--num-envs 0", "at least 1"]),
+        (["--num-envs", "8", "--total-timesteps", "4"], ["--total-timesteps 4"]),
         (["--env-kwargs", '{"no_such": 1}'], ["--env-kwargs", "no_such"]),
     ],
 )

@@ -452,11 +452,12 @@ def test_a_frame_of_a_game_is_the_larger_of_the_last_two_and_rewards_add_up():
     assert points >= 1
 
 
-def test_a_game_without_its_package_is_refused_by_name(call, monkeypatch, tmp_path):
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "ale_py:ALE/Pong-v5"])
+def test_a_game_without_its_package_is_refused_by_name(env_id, call, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ale_py", None)
-    said = call("dqn_atari", status=2).err
+    said = call("dqn_atari", "--env-id", env_id, status=2).err
     assert said.count("\n") == 1
-    assert "--env-id ALE/Pong-v5" in said and "pip install ale-py" in said
+    assert f"--env-id {env_id}" in said and "pip install ale-py" in said
     assert not list(tmp_path.iterdir())
 
 

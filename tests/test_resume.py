@@ -339,6 +339,50 @@ def test_a_damaged_checkpoint_is_named_and_left_as_it_is(script, damage, call, t
     assert not (tmp_path / "owned").exists()
 
 
+@ONE_OF_EACH
+def test_files_of_other_programs_are_refused(script, call, tmp_path):
+    options = [*SMALL[script], "--env-id", "people_tasks:Plain-v0"]
+    other = tmp_path / "other"
+    other.mkdir()
+    torch.save({"weights": 1}, other / "checkpoint.pt")
+    said = call(script, *options, "--init-from", "other", status=2).err
+    assert "other/checkpoint.pt was not written by this script" in said
+    with zipfile.ZipFile(other / "checkpoint.pt", "w") as archive:
+        archive.writestr("notes.txt", "not PyTorch's")
+    said = call(script, *options, "--init-from", "other", status=2).err
+    assert "other/checkpoint.pt is damaged, or was not written by this script" in said
+    (other / "config.json").write_text('{"name": "of another program"}')
+    said = call(script, "--resume", "other", status=2).err
+    assert "other/config.json was not written by this script" in said
+
+
+@ONE_OF_EACH
+def test_a_resume_without_the_table_of_episodes_begins_another(script, call, tmp_path):
+    options = [*SMALL[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
+    call(script, *options)
+    table = tmp_path / "run" / "episodes.csv"
+    table.unlink()
+    steps = (
+        2 * json.loads((tmp_path / "run" / "config.json").read_text())["options"]["total_timesteps"]
+    )
+    call(script, "--resume", "run", "--total-timesteps", steps)
+    header, *rows = table.read_text().splitlines()
+    assert header == "global_step,episode_return,episode_length"
+    assert rows and all(int(row.split(",")[0]) > steps / 2 for row in rows)
+
+
+def test_the_generator_of_apples_gpus_is_saved_and_restored(monkeypatch):
+    a2c = load("a2c")
+    numbers = iter(range(10))
+    restored = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: next(numbers))
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    states = [a2c.generators_state() for _ in range(2)]
+    a2c.set_generators_state(states[0])
+    assert restored == [0]
+
+
 class Stranger:
     """Unpickled, it would make a file."""
 
@@ -385,12 +429,15 @@ def test_a_replay_buffer_that_lacks_a_file_is_refused(script, call, tmp_path):
     files = sorted(Path("run").glob("replay.*"))
     needed = [path for path in files if int(path.name.split(".")[1].split("-")[1]) > 1200 - 500]
     assert len(needed) > 2
+    left_over = Path("run/replay.000000000001-000000000002.npy.tmp")
+    left_over.write_text("of a process that was killed")
     for path in needed:
         hidden = path.rename("hidden")
         said = call(script, "--resume", "run", "--total-timesteps", 1300, status=2)
         assert "run: transition" in said.err
         hidden.rename(path)
     call(script, "--resume", "run", "--total-timesteps", 1300)
+    assert not left_over.exists()
 
 
 def test_a_run_is_resumed_from_python_with_its_own_options_only(call, tmp_path):
