@@ -219,14 +219,19 @@ class SuccessOfEvenSeeds(Point):
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
     # each of the processes that tests run in has a port of its own
     port = 45671 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     servers = []  # so that Python's garbage collection frees no port
 
-    def __init__(self):
+    def __init__(self, render_mode=None):
         super().__init__()
+        self.render_mode = render_mode
         self.server = socket.create_server(("127.0.0.1", self.port))
         self.servers.append(self.server)
+
+    def render(self):
+        return np.zeros((64, 64, 3), dtype=np.uint8)
 
     def close(self):
         self.server.close()

@@ -168,6 +168,12 @@ def test_a_simulator_of_which_one_instance_can_run(script, how, call, monkeypatc
     assert gym.make("people_tasks:OneInstance-v0").close() is None  # all were closed
 
 
+def test_a_simulator_of_which_one_instance_can_run_is_filmed(call, tmp_path):
+    one = ["--num-envs", 1, "--eval-episodes", 1, "--env-id", "people_tasks:OneInstance-v0"]
+    call("a2c", *BRIEF["a2c"], *one, "--capture-video", "--run-dir", "run")
+    assert list((tmp_path / "run" / "videos").rglob("*.mp4"))
+
+
 @ONE_OF_EACH
 def test_success_is_a_column_where_the_task_tells_it(script, call, tmp_path):
     options = [*BRIEF[script], "--eval-episodes", 30, "--run-dir"]
