@@ -1473,7 +1473,7 @@ RUN = [
         RESUME,
         (
             "episodes after the checkpoint are there twice",
-            "self.episodes.truncate(self.episodes_size)",
+            "self.episodes.truncate(size)",
             "pass",
         ),
     ),
@@ -1627,7 +1627,7 @@ PEOPLES_WAYS = [
         ALL,
         "check_spaces",
         COMMAND_LINE,
-        ("actions need no bounds", "not actions.is_bounded()", "False"),
+        ("actions need no bounds", "not np.isfinite(widths).all()", "False"),
         ("discrete actions have no home", "(SCRIPT.parent / 'discrete').is_dir()", "False"),
     ),
     *at(
@@ -1636,7 +1636,7 @@ PEOPLES_WAYS = [
         COMMAND_LINE,
         (
             "a task without frames is a machine without a renderer",
-            "'rgb_array' not in env.metadata.get('render_modes', [])",
+            "'rgb_array' not in render_modes",
             "False",
         ),
     ),

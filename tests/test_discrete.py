@@ -195,6 +195,42 @@ def test_epsilon_falls_linearly_and_then_stays(script):
     np.testing.assert_allclose(found, [0.9, 0.5, 0.1, 0.1])
 
 
+@each_script
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_training_explores_with_the_epsilon_of_its_step(script, num_envs, call, monkeypatch):
+    """From 0.9 to 0.1 over the first half of 240 steps: 0.8 / 120 less each step."""
+    seen = []
+    act = load(script).Agent.act
+
+    def remember(self, obs, explore=True):
+        if explore:
+            seen.append(self.epsilon)
+        return act(self, obs, explore)
+
+    monkeypatch.setattr(load(script).Agent, "act", remember)
+    options = ["--start-epsilon", 0.9, "--end-epsilon", 0.1, "--exploration-fraction", 0.5]
+    call(script, *SMALL[script], *options, "--total-timesteps", 240, "--num-envs", num_envs)
+    by_hand = [max(0.1, 0.9 - step * 0.8 / 120) for step in range(0, 240, num_envs)]
+    np.testing.assert_allclose(seen, by_hand)
+
+
+@pytest.mark.parametrize("script", [*DQNS, "dqn_atari"])
+def test_the_learning_rate_of_each_update_is_that_of_its_step(script, call, monkeypatch):
+    """With four environments, from step 100 to 236 of 240, in fours."""
+    rates = []
+    update = load(script).Agent.update
+
+    def remember(self, batch):
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        return update(self, batch)
+
+    monkeypatch.setattr(load(script).Agent, "update", remember)
+    options = ["--total-timesteps", 240, "--learning-starts", 100, "--train-frequency", 4]
+    options += ["--num-envs", 4, "--learning-rate", 0.003, "--anneal-lr"]
+    call(script, *SMALL[script], *options)
+    np.testing.assert_allclose(rates, [0.003 * (1 - k / 240) for k in range(100, 240, 4)])
+
+
 @pytest.mark.parametrize("script", [*DQNS, "dqn_atari"])
 def test_the_learning_rate_falls_linearly_or_stays(script, call):
     """The last of 900 (240) steps has 1/900 (1/240) of it left."""
@@ -269,10 +305,10 @@ def test_DQN_1_the_memory_keeps_the_newest_transitions(script):
     module = load(script)
     memory = module.ReplayBuffer(3, 4, like=torch.zeros(()))
     kept = []
-    for i in range(5):
-        batch = make_batch(module, size=1, seed=i)
+    for i, size in enumerate((1, 1, 2, 1, 3, 2)):
+        batch = make_batch(module, size=size, seed=i)
         memory.add(batch)
-        kept.append(numbers_of(batch, 0))
+        kept += [numbers_of(batch, row) for row in range(size)]
         drawn = memory.sample(200)
         assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
 
@@ -288,12 +324,25 @@ def test_DQN_3_the_loss_is_the_mean_squared_error_of_the_actions_taken(script):
     expected = np.mean((taken - agent.target(batch).numpy()) ** 2)
     assert metrics["losses/td_loss"].item() == pytest.approx(expected, rel=1e-12)
     assert metrics["losses/q_values"].item() == pytest.approx(taken.mean(), rel=1e-12)
+    assert metrics["losses/max_q_values"].item() == pytest.approx(values.max(axis=1).mean())
     assert all(parameter.grad is None for parameter in agent.target_network.parameters())
 
 
 @each_dqn
-def test_DQN_4_the_target_network_moves_only_when_it_is_copied(script, call, monkeypatch):
-    """Each target in C steps is made with the network of the last copy."""
+def test_an_update_begins_with_no_gradient(script):
+    agent = make_agent(script, hidden_sizes=(8,), learning_rate=0)
+    batch = make_batch(load(script))
+    gradients = []
+    for _ in range(2):
+        agent.update(batch)
+        gradients.append([parameter.grad.clone() for parameter in agent.all_parameters])
+    assert all(map(torch.equal, *gradients))
+
+
+@each_dqn
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_DQN_4_the_target_network_moves_only_when_it_is_copied(script, num_envs, call, monkeypatch):
+    """Each target in C = 50 steps is made with the network of the last copy."""
     module = load(script)
     seen = []
     copies = []
@@ -310,7 +359,7 @@ def test_DQN_4_the_target_network_moves_only_when_it_is_copied(script, call, mon
 
     monkeypatch.setattr(module.Agent, "update", remember_update)
     monkeypatch.setattr(module.Agent, "update_target_network", remember_copy)
-    call(script, *SMALL[script], "--run-dir", "run")
+    call(script, *SMALL[script], "--num-envs", num_envs, "--run-dir", "run")
     assert len(seen) == 800 and len(copies) == 16
     for count, weight in seen:
         if count:

@@ -386,13 +386,22 @@ def test_DPG_5_moves_the_actor_up_the_critic_and_nothing_else(name):
 
 
 @carrying("13")
-@pytest.mark.parametrize("num_envs", [1, 2, 3])
+@pytest.mark.parametrize("num_envs, delay", [(1, 2), (2, 2), (3, 2), (2, 3)])
 def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
-    name, num_envs, monkeypatch, tmp_path
+    name, num_envs, delay, monkeypatch, tmp_path
 ):
-    """Real training: one update per environment step; TD3's actor every other time."""
+    """Real training: one update per environment step, each with a batch of its own; TD3's actor
+    every other time, or as often as --policy-frequency says."""
     module = load(name)
     updated = []
+    sizes = []
+    sample = module.ReplayBuffer.sample
+
+    def sampled(memory, batch_size):
+        sizes.append(batch_size)
+        return sample(memory, batch_size)
+
+    monkeypatch.setattr(module.ReplayBuffer, "sample", sampled)
     init = module.Agent.__init__
 
     def hooked(agent, *args):
@@ -414,6 +423,7 @@ def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
         tmp_path,
         "toys:LastReward-v0",
         num_envs=num_envs,
+        policy_frequency=delay,
         total_timesteps=60,
         batch_size=4,
         learning_starts=12,
@@ -421,8 +431,32 @@ def test_TD3_step_13_is_delayed_by_updates_not_by_environment_steps(
         hidden_sizes=(4,),
     )
     said = "".join(updated)
-    assert said.count("c") == 48
-    assert said in ("ccat" if name == "td3" else "cat") * 60
+    assert said.count("c") == 48 and sizes == 48 * [4]
+    assert said in ("c" * delay + "at" if name == "td3" else "cat") * 60
+
+
+def test_the_losses_of_the_two_critics_are_told_apart():
+    module = load("td3")
+    agent = make_agent(module, policy_noise=0)
+    data = batch(module)
+    target = agent.target(data)
+    metrics = agent.critic_backward(data)
+    for i, critic in ((1, agent.critic1), (2, agent.critic2)):
+        error = (critic(data.obs, data.action) - target).detach()
+        assert metrics[f"losses/qf{i}_loss"].item() == pytest.approx((error**2).mean().item())
+
+
+@pytest.mark.parametrize("name", OFF_POLICY)
+def test_the_numbers_of_a_random_action_are_independent(name):
+    """Correlations of 12 columns of 5000: |r| < 5 / √5000 in all 66 pairs, but once in 25,000."""
+    module = load(name)
+    torch.manual_seed(0)
+    args = options(module, env_id="people_tasks:Plain-v0", num_envs=3)
+    with module.Environments(args, 3, torch.device("cpu")) as envs:
+        envs.action_size = 4
+        drawn = torch.stack([envs.random_action().flatten() for _ in range(5000)])
+    off_diagonal = torch.corrcoef(drawn.T) - torch.eye(12)
+    assert off_diagonal.abs().max() < 5 / 5000**0.5
 
 
 @carrying("14")

@@ -594,13 +594,13 @@ def test_target_kl_ends_the_passes(name):
     counts = []
     for target_kl in (None, 1e-9, 1e9):
         agent = make_agent(
-            module, num_envs=2, update_epochs=5, num_minibatches=2, target_kl=target_kl
+            module, num_envs=2, update_epochs=5, num_minibatches=8, target_kl=target_kl
         )
         calls = []
         agent.optimizer.register_step_post_hook(lambda *_, calls=calls: calls.append(0))
         learn(agent, batch(module, 8, 2))
         counts.append(len(calls))
-    assert counts == [10, 2, 10]
+    assert counts == [40, 8, 40]
 
 
 @carrying("PPO-4")
@@ -750,6 +750,27 @@ def test_NORM_4_reward_scale_forgets_at_either_end_of_an_episode(name):
         start = max([k + 1 for k in range(t) if over[k, i]], default=0)
         discounted[t, i] = sum(0.5 ** (t - k) * reward[k, i] for k in range(start, t + 1))
     np.testing.assert_allclose(scaler.statistics.var, discounted.var(), rtol=1e-10)
+
+
+@anywhere
+def test_an_update_learns_from_scaled_rewards(name):
+    """A scaler that triples gives the batch of rewards three times as large."""
+    module = load(name)
+    rollout = batch(module, 4, 2)
+    tripled = rollout._replace(reward=3 * rollout.reward)
+    made = []
+    for data, factor in ((rollout, 3), (tripled, 1), (rollout, 1)):
+        agent = make_agent(module, num_envs=2)
+        made.append(agent.make_batch(data, lambda reward, done, factor=factor: factor * reward)[0])
+    torch.testing.assert_close(made[0].advantage, made[1].advantage)
+    assert not torch.allclose(made[0].advantage, made[2].advantage)
+
+
+@anywhere
+def test_the_reward_scaler_has_the_discount_of_the_run(name, monkeypatch, tmp_path):
+    values = {"gamma": 0.5, "total_timesteps": 64, "num_envs": 2, "num_steps": 16}
+    parts = train(load(name), monkeypatch, tmp_path, "toys:LastReward-v0", **values)
+    assert parts["reward_scaler"].gamma == 0.5
 
 
 @anywhere
@@ -906,7 +927,8 @@ def test_initial_weights_are_orthogonal_and_the_first_actions_small(name):
     """All singular values of a layer are its gain: √2, and 0.01 and 1 in the last ones."""
     module = load(name)
     torch.manual_seed(0)
-    agent = module.Agent(5, 3, options(module, hidden_sizes=(8, 8)))
+    agent = module.Agent(5, 3, options(module, hidden_sizes=(8, 8), initial_log_std=-2))
+    assert agent.actor.log_std.tolist() == [-2, -2, -2]
     gains = [(agent.actor.net, 0.01)]
     if name != "reinforce":
         gains.append((agent.critic.net, 1.0))

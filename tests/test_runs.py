@@ -3,6 +3,7 @@ is enough, the folder holds what it promises."""
 
 import contextlib
 import json
+import math
 import os
 import pty
 import re
@@ -17,6 +18,7 @@ from conftest import (
     OFF_POLICY,
     ONE_OF_EACH,
     ROOT,
+    SCRIPTS,
     SMALL,
     assert_same_run,
     checkpoint,
@@ -28,6 +30,29 @@ from conftest import (
     run,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "dqn", "double_dqn", "dqn_atari"])
+def test_the_seed_is_that_of_the_networks_and_of_the_noise(script, monkeypatch):
+    """Whatever PyTorch draws after set_up, it draws from a generator with this seed."""
+    module = load(script)
+    monkeypatch.setattr(module, "check_task", lambda args: None)  # dqn_atari's needs ale-py
+    for seed in (1, 2):
+        module.set_up(module.Args(seed=seed))
+        expected = torch.rand(5, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.rand(5), expected)
+
+
+def test_a_summary_by_hand():
+    module = load("a2c")
+    rows = [(0, 1.0, 1, 1.0), (1, 2.0, 2, 0.0), (2, 9.0, 9, None)]
+    episodes = [module.Episode(i, 10, total, length, success) for i, total, length, success in rows]
+    assert module.summary(episodes) == {
+        "return_mean": 4.0,
+        "return_std": pytest.approx(math.sqrt((9 + 4 + 25) / 3)),
+        "episode_length_mean": 4.0,
+        "success_rate": 0.5,  # of those that reported it
+    }
 
 
 def test_the_same_seed_gives_the_same_run_to_the_bit(script, call, tmp_path):

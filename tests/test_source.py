@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import mutants
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,3 +256,7 @@ def test_what_is_not_plain_is_found(golf):
 def test_only_labelled_math_is_formatted_by_hand(name):
     for block in re.findall(r"# fmt: off\n(.*?)# fmt: on", text(name), re.S):
         assert re.search(r"# \[[A-Z0-9-]+\]", block), block
+
+
+def test_each_mistake_of_mutants_py_has_its_place():
+    mutants.trials(mutants.MUTANTS)
