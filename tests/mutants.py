@@ -1856,6 +1856,123 @@ COPIED_AND_EDITED = [
     ),
 ]
 
+# ── what a review found that no test noticed ─────────────────────────────────────────────────────
+
+FOUND_BY_A_REVIEW = [
+    *at(
+        DISCRETE,
+        "train",
+        TABLE_AND_DQN,
+        ("epsilon stays as it was", "agent.epsilon = epsilon_at(envs.global_step, args)", "pass"),
+        (
+            "epsilon counts calls",
+            "epsilon_at(envs.global_step, args)",
+            "epsilon_at(envs.global_step // args.num_envs, args)",
+        ),
+    ),
+    *at(
+        DQNS + DQN_ATARI,
+        "train",
+        TABLE_AND_DQN,
+        (
+            "the learning rate falls too slowly with several environments",
+            "1 - first_step / args.total_timesteps",
+            "1 - first_step / args.num_envs / args.total_timesteps",
+        ),
+    ),
+    *at(
+        DQNS,
+        "ReplayBuffer.add",
+        TABLE_AND_DQN,
+        ("a memory counts calls", "self.total += len(rows)", "self.total += 1"),
+    ),
+    *at(
+        DQNS,
+        "Agent.update",
+        TABLE_AND_DQN,
+        ("gradients pile up", "self.optimizer.zero_grad()", "pass"),
+    ),
+    *at(
+        DQNS,
+        "Agent.backward",
+        TABLE_AND_DQN,
+        ("the least Q is logged", "values.detach().max(dim=-1)", "values.detach().min(dim=-1)"),
+    ),
+    *at(
+        ALL + DISCRETE,
+        "set_up",
+        RUNS,
+        ("networks have one seed", "torch.manual_seed(args.seed)", "torch.manual_seed(1)"),
+    ),
+    *at(
+        REINFORCE,
+        "Agent.make_batch",
+        MATH_ON,
+        ("raw rewards", "reward_scaler(rollout.reward, done)", "rollout.reward"),
+    ),
+    *at(
+        CRITIC,
+        "train",
+        MATH_ON,
+        (
+            "the scaler discounts by λ",
+            "RewardScaler(args.num_envs, args.gamma)",
+            "RewardScaler(args.num_envs, args.gae_lambda)",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "Environments.random_action",
+        MATH_OFF,
+        (
+            "one number for all dimensions",
+            "torch.rand(self.num_envs, self.action_size, device=self.device)",
+            "torch.rand(self.num_envs, 1, device=self.device).expand(-1, self.action_size)",
+        ),
+    ),
+    *at(
+        ALL,
+        "summary",
+        RUNS,
+        ("the median", "returns.mean()", "np.median(returns)"),
+        ("the deviation of a sample", "returns.std()", "returns.std(ddof=1)"),
+        (
+            "the longest episode",
+            "np.mean([episode.length for episode in episodes])",
+            "np.max([episode.length for episode in episodes])",
+        ),
+        ("a success of all episodes", "np.mean(successes)", "(sum(successes) / np.float64(3))"),
+    ),
+    *at(
+        OFF_POLICY,
+        "train",
+        MATH_OFF,
+        ("any batch size", "memory.sample(args.batch_size)", "memory.sample(256)"),
+    ),
+    *at(
+        TD3,
+        "train",
+        MATH_OFF,
+        ("any delay", "step % args.policy_frequency", "step % 2"),
+    ),
+    *at(
+        ON_POLICY,
+        "Actor.__init__",
+        MATH_ON,
+        (
+            "log σ is taken for σ",
+            "initial_log_std * torch.ones(action_size)",
+            "math.exp(initial_log_std) * torch.ones(action_size)",
+        ),
+    ),
+    *at(
+        TD3,
+        "Agent.critic_backward",
+        MATH_OFF,
+        ("the second critic's loss is logged twice", "q1_loss.detach()", "q2_loss.detach()"),
+    ),
+]
+
 MUTANTS = [
     *OPTIONS,
     *ENVIRONMENTS,
@@ -1870,6 +1987,7 @@ MUTANTS = [
     *RUN,
     *PEOPLES_WAYS,
     *COPIED_AND_EDITED,
+    *FOUND_BY_A_REVIEW,
 ]
 
 # ── finding and changing the code ────────────────────────────────────────────────────────────────
