@@ -39,4 +39,15 @@ class Audit(gym.Env):
         return self.observe(action), 1000.0 * self.identity + self.t, terminated, truncated, {}
 
 
+class AuditOfNumberedActions(Audit):
+    """The same with actions from 2 to 6."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gym.spaces.Discrete(5, start=2)
+
+    def observe(self, action):
+        return np.array([self.identity, self.t, np.ravel(action)[0]], np.float64)
+
+
 gym.register("Audit-v0", Audit)
+gym.register("AuditOfNumberedActions-v0", AuditOfNumberedActions)

@@ -1861,6 +1861,30 @@ COPIED_AND_EDITED = [
 FOUND_BY_A_REVIEW = [
     *at(
         DISCRETE,
+        "Environments.step",
+        AUDIT,
+        (
+            "a time limit is an end",
+            "self.tensor(terminated)",
+            "self.tensor(terminated | truncated)",
+        ),
+        (
+            "the next observation is of the next episode",
+            "return transition",
+            "return transition._replace(next_obs=self.obs)",
+        ),
+        ("rewards of a neighbour", "self.tensor(reward)", "self.tensor(np.roll(reward, 1))"),
+    ),
+    *at(
+        DISCRETE,
+        "Environments.begin_episodes",
+        AUDIT,
+        ("episodes have one seed", "(self.args.seed, stream, ...)", "(1, stream, ...)"),
+        ("training plays the evaluation's", "0 if self.purpose == 'training' else 1", "0"),
+        ("returns run on", "self.episode_return[where] = 0", "pass"),
+    ),
+    *at(
+        DISCRETE,
         "train",
         TABLE_AND_DQN,
         ("epsilon stays as it was", "agent.epsilon = epsilon_at(envs.global_step, args)", "pass"),

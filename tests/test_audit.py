@@ -3,8 +3,9 @@ action that was executed, the true successor, the right flags. Each row says so:
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
-from conftest import OFF_POLICY, load
+from conftest import OFF_POLICY, SCRIPTS, load
 
 
 def executed(action):
@@ -87,19 +88,68 @@ def test_every_stored_transition_is_right_in_every_column(
         continued = (obs[1:, i, 1:] == next_obs[:-1, i, 1:]).all(axis=1)
         begun = (obs[1:, i, 1:] == 0).all(axis=1)
         same_episode = obs[1:, i, 0] == identity[:-1]
-        if (
-            script == "reinforce"
-        ):  # begins each batch with new episodes, and leaves what was under way
+        if script == "reinforce":  # each batch begins new episodes and leaves the unfinished
             assert (begun | (continued & same_episode & ~over[:-1])).all()
         else:
             assert (np.where(over[:-1], begun, continued & same_episode)).all()
     assert len(np.unique(obs[:, :, 0])) > 100  # episodes, none like another
 
 
+@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_every_transition_of_numbered_actions_is_right_in_every_column(num_envs, vectorization):
+    """Of dqn.py; the environments of the other scripts in discrete/ are the same text."""
+    dqn = load("dqn")
+    args = dqn.Args(env_id="audit_task:AuditOfNumberedActions-v0", vectorization=vectorization)
+    with dqn.Environments(args, num_envs, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(300):
+            shown = envs.obs.double().numpy()
+            step = dqn.Transition(*[x.double().numpy() for x in envs.step(envs.random_action())])
+            identity, t, action = step.next_obs.T
+            over = t >= 3 + identity % 5
+            np.testing.assert_array_equal(step.obs, shown)
+            np.testing.assert_array_equal(step.obs[:, 0], identity)
+            np.testing.assert_array_equal(step.obs[:, 1] + 1, t)
+            np.testing.assert_array_equal(step.action + 2, action)
+            np.testing.assert_allclose(step.reward, 1000 * identity + t, rtol=1e-7)
+            np.testing.assert_array_equal(step.terminated, over & (identity % 3 != 1))
+            np.testing.assert_array_equal(step.truncated, over & (identity % 3 != 0))
+            following = envs.obs.double().numpy()
+            np.testing.assert_array_equal(following[~over], step.next_obs[~over])
+            assert not following[over, 1:].any()
+
+
+def test_numbered_actions_are_all_taken_at_random():
+    """Of 5 actions in 4 environments, 5000 draws: χ², false alarms once in 10,000."""
+    dqn = load("dqn")
+    torch.manual_seed(0)
+    args = dqn.Args(env_id="audit_task:AuditOfNumberedActions-v0")
+    with dqn.Environments(args, 4, torch.device("cpu")) as envs:
+        drawn = torch.stack([envs.random_action() for _ in range(1250)])
+    assert scipy.stats.chisquare(torch.bincount(drawn.flatten()).numpy()).pvalue > 1e-4
+
+
+def test_another_seed_and_an_evaluation_play_other_episodes():
+    """Of dqn.py; of the five scripts for continuous actions, see test_runs.py."""
+    dqn = load("dqn")
+    first = []
+    for seed, purpose in ((1, "training"), (2, "training"), (1, "evaluation")):
+        args = dqn.Args(env_id="audit_task:AuditOfNumberedActions-v0", seed=seed)
+        with dqn.Environments(args, 4, torch.device("cpu"), purpose) as envs:
+            envs.begin_all()
+            first += envs.obs[:, 0].tolist()
+    assert len(set(first)) >= 11  # of 12 numbers below 10,000; two pairs alike: once in 50,000
+
+
+@pytest.mark.parametrize(
+    "script, task",
+    [*((name, "Audit-v0") for name in SCRIPTS), ("dqn", "AuditOfNumberedActions-v0")],
+)
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_episodes_tell_their_own_return_and_length(script, num_envs):
+def test_episodes_tell_their_own_return_and_length(script, task, num_envs):
     module = load(script)
-    args = module.Args(env_id="audit_task:Audit-v0")
+    args = module.Args(env_id=f"audit_task:{task}")
     with module.Environments(args, num_envs, torch.device("cpu")) as envs:
         envs.begin_all()
         for _ in range(40):
