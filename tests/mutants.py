@@ -2191,7 +2191,7 @@ def tested(scripts):
     Of text that all share one of each kind is enough, as in the tests themselves.
     """
     if set(scripts) <= set(DISCRETE):
-        return ("test_discrete", "test_dqn_atari")  # all in these files
+        return ("test_discrete", "dqn")  # all of test_discrete.py and of test_dqn_atari.py too
     return ("a2c", "td3") if scripts == ALL else scripts
 
 

@@ -7,6 +7,9 @@ import scipy.stats
 import torch
 from conftest import OFF_POLICY, SCRIPTS, load
 
+# the environments of the other scripts in discrete/ are the same text
+NUMBERED = pytest.mark.parametrize("script", ["dqn"])
+
 
 def executed(action):
     """What the environment must have been given: the bounds of the task are [-1, 1] and [0, 10]."""
@@ -95,11 +98,13 @@ def test_every_stored_transition_is_right_in_every_column(
     assert len(np.unique(obs[:, :, 0])) > 100  # episodes, none like another
 
 
+@NUMBERED
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_every_transition_of_numbered_actions_is_right_in_every_column(num_envs, vectorization):
-    """Of dqn.py; the environments of the other scripts in discrete/ are the same text."""
-    dqn = load("dqn")
+def test_every_transition_of_numbered_actions_is_right_in_every_column(
+    script, num_envs, vectorization
+):
+    dqn = load(script)
     args = dqn.Args(env_id="audit_task:AuditOfNumberedActions-v0", vectorization=vectorization)
     with dqn.Environments(args, num_envs, torch.device("cpu")) as envs:
         envs.begin_all()
@@ -120,9 +125,10 @@ def test_every_transition_of_numbered_actions_is_right_in_every_column(num_envs,
             assert not following[over, 1:].any()
 
 
-def test_numbered_actions_are_all_taken_at_random():
+@NUMBERED
+def test_numbered_actions_are_all_taken_at_random(script):
     """Of 5 actions in 4 environments, 5000 draws: χ², false alarms once in 10,000."""
-    dqn = load("dqn")
+    dqn = load(script)
     torch.manual_seed(0)
     args = dqn.Args(env_id="audit_task:AuditOfNumberedActions-v0")
     with dqn.Environments(args, 4, torch.device("cpu")) as envs:
@@ -130,9 +136,9 @@ def test_numbered_actions_are_all_taken_at_random():
     assert scipy.stats.chisquare(torch.bincount(drawn.flatten()).numpy()).pvalue > 1e-4
 
 
-def test_another_seed_and_an_evaluation_play_other_episodes():
-    """Of dqn.py; of the five scripts for continuous actions, see test_runs.py."""
-    dqn = load("dqn")
+@NUMBERED
+def test_another_seed_and_an_evaluation_play_other_episodes(script):
+    dqn = load(script)
     first = []
     for seed, purpose in ((1, "training"), (2, "training"), (1, "evaluation")):
         args = dqn.Args(env_id="audit_task:AuditOfNumberedActions-v0", seed=seed)

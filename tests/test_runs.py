@@ -43,8 +43,9 @@ def test_the_seed_is_that_of_the_networks_and_of_the_noise(script, monkeypatch):
         assert torch.equal(torch.rand(5), expected)
 
 
-def test_a_summary_by_hand():
-    module = load("a2c")
+@ONE_OF_EACH
+def test_a_summary_by_hand(script):
+    module = load(script)
     rows = [(0, 1.0, 1, 1.0), (1, 2.0, 2, 0.0), (2, 9.0, 9, None)]
     episodes = [module.Episode(i, 10, total, length, success) for i, total, length, success in rows]
     assert module.summary(episodes) == {
