@@ -289,7 +289,7 @@ def main(args):
         write_summary(study, tuner.job.script, tuner.space, args.summary)
     best = next((trial for trial in ranked if chosen_options(trial)), None)
     if best:
-        print("to see whether it beats the default on other seeds (B worse: it does):")
+        print("to see whether it beats the default on other seeds (it does if B is worse):")
         for command in validation_commands(args, tuner, chosen_options(best)):
             print(f"    {command}")
 

@@ -1308,8 +1308,9 @@ def set_generators_state(state):
     torch.set_rng_state(state["torch"])
     for i, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(cuda_state, i)
-    for mps_state in state.get("mps", []) if torch.backends.mps.is_available() else []:
-        torch.mps.set_rng_state(mps_state)
+    if torch.backends.mps.is_available():
+        for mps_state in state.get("mps", []):  # older checkpoints have none
+            torch.mps.set_rng_state(mps_state)
     np.random.set_state(("MT19937", *state["numpy"]))
     random.setstate(state["python"])
 
@@ -1584,8 +1585,8 @@ def check_training_args(args):
         raise UsageError(f"--run-dir {args.run_dir}: exists; give a new folder, or --resume it")
     if is_new and args.init_from and not (args.init_from / "checkpoint.pt").exists():
         raise UsageError(f"--init-from {args.init_from}: there is no checkpoint.pt in it")
-    compiler = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    compiler = os.environ.get("CXX", compiler)
+    usual_compiler = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual_compiler)
     if args.compile and not shutil.which(compiler):
         raise UsageError(f"--compile: needs a C++ compiler; {compiler} is not installed")
     if args.track:

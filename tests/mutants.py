@@ -812,6 +812,32 @@ ON_POLICY_AGENTS = [
             "ratio - 1 - ratio.log()",
         ),
     ),
+    *at(
+        REINFORCE,
+        "Agent.make_batch",
+        MATH_ON,
+        ("raw rewards", "reward_scaler(rollout.reward, done)", "rollout.reward"),
+    ),
+    *at(
+        CRITIC,
+        "train",
+        MATH_ON,
+        (
+            "the scaler discounts by λ",
+            "RewardScaler(args.num_envs, args.gamma)",
+            "RewardScaler(args.num_envs, args.gae_lambda)",
+        ),
+    ),
+    *at(
+        ON_POLICY,
+        "Actor.__init__",
+        MATH_ON,
+        (
+            "log σ is taken for σ",
+            "initial_log_std * torch.ones(action_size)",
+            "math.exp(initial_log_std) * torch.ones(action_size)",
+        ),
+    ),
 ]
 
 OFF_POLICY_AGENTS = [
@@ -1063,6 +1089,34 @@ OFF_POLICY_AGENTS = [
         MATH_OFF,
         ("τ is upside down", "slow.lerp_(parameter, tau)", "slow.lerp_(parameter, 1 - tau)"),
     ),
+    *at(
+        OFF_POLICY,
+        "Environments.random_action",
+        MATH_OFF,
+        (
+            "one number for all dimensions",
+            "torch.rand(self.num_envs, self.action_size, device=self.device)",
+            "torch.rand(self.num_envs, 1, device=self.device).expand(-1, self.action_size)",
+        ),
+    ),
+    *at(
+        OFF_POLICY,
+        "train",
+        MATH_OFF,
+        ("any batch size", "memory.sample(args.batch_size)", "memory.sample(256)"),
+    ),
+    *at(
+        TD3,
+        "train",
+        MATH_OFF,
+        ("any delay", "step % args.policy_frequency", "step % 2"),
+    ),
+    *at(
+        TD3,
+        "Agent.critic_backward",
+        MATH_OFF,
+        ("the second critic's loss is logged twice", "q1_loss.detach()", "q2_loss.detach()"),
+    ),
 ]
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────
@@ -1294,6 +1348,69 @@ DISCRETE_MATH = [
             "range(first_step, first_step + 1)",
         ),
     ),
+    *at(
+        DISCRETE,
+        "Environments.step",
+        AUDIT,
+        (
+            "a time limit is an end",
+            "self.tensor(terminated)",
+            "self.tensor(terminated | truncated)",
+        ),
+        (
+            "the next observation is of the next episode",
+            "return transition",
+            "return transition._replace(next_obs=self.obs)",
+        ),
+        ("rewards of a neighbour", "self.tensor(reward)", "self.tensor(np.roll(reward, 1))"),
+    ),
+    *at(
+        DISCRETE,
+        "Environments.begin_episodes",
+        AUDIT,
+        ("episodes have one seed", "(self.args.seed, stream, ...)", "(1, stream, ...)"),
+        ("training plays the evaluation's", "0 if self.purpose == 'training' else 1", "0"),
+        ("returns run on", "self.episode_return[where] = 0", "pass"),
+    ),
+    *at(
+        DISCRETE,
+        "train",
+        TABLE_AND_DQN,
+        ("epsilon stays as it was", "agent.epsilon = epsilon_at(envs.global_step, args)", "pass"),
+        (
+            "epsilon counts calls",
+            "epsilon_at(envs.global_step, args)",
+            "epsilon_at(envs.global_step // args.num_envs, args)",
+        ),
+    ),
+    *at(
+        DQNS + DQN_ATARI,
+        "train",
+        TABLE_AND_DQN,
+        (
+            "the learning rate falls too slowly with several environments",
+            "1 - first_step / args.total_timesteps",
+            "1 - first_step / args.num_envs / args.total_timesteps",
+        ),
+    ),
+    *at(
+        DQNS,
+        "ReplayBuffer.add",
+        TABLE_AND_DQN,
+        ("a memory counts calls", "self.total += len(rows)", "self.total += 1"),
+    ),
+    *at(
+        DQNS,
+        "Agent.update",
+        TABLE_AND_DQN,
+        ("gradients pile up", "self.optimizer.zero_grad()", "pass"),
+    ),
+    *at(
+        DQNS,
+        "Agent.backward",
+        TABLE_AND_DQN,
+        ("the least Q is logged", "values.detach().max(dim=-1)", "values.detach().min(dim=-1)"),
+    ),
 ]
 FRAMES = [
     *at(
@@ -1504,6 +1621,25 @@ RUN = [
         "load_checkpoint",
         RESUME,
         ("a stranger's checkpoint runs its code", "weights_only=True", "weights_only=False"),
+    ),
+    *at(
+        ALL + DISCRETE,
+        "set_up",
+        RUNS,
+        ("networks have one seed", "torch.manual_seed(args.seed)", "torch.manual_seed(1)"),
+    ),
+    *at(
+        ALL,
+        "summary",
+        RUNS,
+        ("the median", "returns.mean()", "np.median(returns)"),
+        ("the deviation of a sample", "returns.std()", "returns.std(ddof=1)"),
+        (
+            "the longest episode",
+            "np.mean([episode.length for episode in episodes])",
+            "np.max([episode.length for episode in episodes])",
+        ),
+        ("a success of all episodes", "np.mean(successes)", "(sum(successes) / np.float64(3))"),
     ),
 ]
 
@@ -1856,147 +1992,6 @@ COPIED_AND_EDITED = [
     ),
 ]
 
-# ── what a review found that no test noticed ─────────────────────────────────────────────────────
-
-FOUND_BY_A_REVIEW = [
-    *at(
-        DISCRETE,
-        "Environments.step",
-        AUDIT,
-        (
-            "a time limit is an end",
-            "self.tensor(terminated)",
-            "self.tensor(terminated | truncated)",
-        ),
-        (
-            "the next observation is of the next episode",
-            "return transition",
-            "return transition._replace(next_obs=self.obs)",
-        ),
-        ("rewards of a neighbour", "self.tensor(reward)", "self.tensor(np.roll(reward, 1))"),
-    ),
-    *at(
-        DISCRETE,
-        "Environments.begin_episodes",
-        AUDIT,
-        ("episodes have one seed", "(self.args.seed, stream, ...)", "(1, stream, ...)"),
-        ("training plays the evaluation's", "0 if self.purpose == 'training' else 1", "0"),
-        ("returns run on", "self.episode_return[where] = 0", "pass"),
-    ),
-    *at(
-        DISCRETE,
-        "train",
-        TABLE_AND_DQN,
-        ("epsilon stays as it was", "agent.epsilon = epsilon_at(envs.global_step, args)", "pass"),
-        (
-            "epsilon counts calls",
-            "epsilon_at(envs.global_step, args)",
-            "epsilon_at(envs.global_step // args.num_envs, args)",
-        ),
-    ),
-    *at(
-        DQNS + DQN_ATARI,
-        "train",
-        TABLE_AND_DQN,
-        (
-            "the learning rate falls too slowly with several environments",
-            "1 - first_step / args.total_timesteps",
-            "1 - first_step / args.num_envs / args.total_timesteps",
-        ),
-    ),
-    *at(
-        DQNS,
-        "ReplayBuffer.add",
-        TABLE_AND_DQN,
-        ("a memory counts calls", "self.total += len(rows)", "self.total += 1"),
-    ),
-    *at(
-        DQNS,
-        "Agent.update",
-        TABLE_AND_DQN,
-        ("gradients pile up", "self.optimizer.zero_grad()", "pass"),
-    ),
-    *at(
-        DQNS,
-        "Agent.backward",
-        TABLE_AND_DQN,
-        ("the least Q is logged", "values.detach().max(dim=-1)", "values.detach().min(dim=-1)"),
-    ),
-    *at(
-        ALL + DISCRETE,
-        "set_up",
-        RUNS,
-        ("networks have one seed", "torch.manual_seed(args.seed)", "torch.manual_seed(1)"),
-    ),
-    *at(
-        REINFORCE,
-        "Agent.make_batch",
-        MATH_ON,
-        ("raw rewards", "reward_scaler(rollout.reward, done)", "rollout.reward"),
-    ),
-    *at(
-        CRITIC,
-        "train",
-        MATH_ON,
-        (
-            "the scaler discounts by λ",
-            "RewardScaler(args.num_envs, args.gamma)",
-            "RewardScaler(args.num_envs, args.gae_lambda)",
-        ),
-    ),
-    *at(
-        OFF_POLICY,
-        "Environments.random_action",
-        MATH_OFF,
-        (
-            "one number for all dimensions",
-            "torch.rand(self.num_envs, self.action_size, device=self.device)",
-            "torch.rand(self.num_envs, 1, device=self.device).expand(-1, self.action_size)",
-        ),
-    ),
-    *at(
-        ALL,
-        "summary",
-        RUNS,
-        ("the median", "returns.mean()", "np.median(returns)"),
-        ("the deviation of a sample", "returns.std()", "returns.std(ddof=1)"),
-        (
-            "the longest episode",
-            "np.mean([episode.length for episode in episodes])",
-            "np.max([episode.length for episode in episodes])",
-        ),
-        ("a success of all episodes", "np.mean(successes)", "(sum(successes) / np.float64(3))"),
-    ),
-    *at(
-        OFF_POLICY,
-        "train",
-        MATH_OFF,
-        ("any batch size", "memory.sample(args.batch_size)", "memory.sample(256)"),
-    ),
-    *at(
-        TD3,
-        "train",
-        MATH_OFF,
-        ("any delay", "step % args.policy_frequency", "step % 2"),
-    ),
-    *at(
-        ON_POLICY,
-        "Actor.__init__",
-        MATH_ON,
-        (
-            "log σ is taken for σ",
-            "initial_log_std * torch.ones(action_size)",
-            "math.exp(initial_log_std) * torch.ones(action_size)",
-        ),
-    ),
-    *at(
-        TD3,
-        "Agent.critic_backward",
-        MATH_OFF,
-        ("the second critic's loss is logged twice", "q1_loss.detach()", "q2_loss.detach()"),
-    ),
-]
-
 MUTANTS = [
     *OPTIONS,
     *ENVIRONMENTS,
@@ -2011,7 +2006,6 @@ MUTANTS = [
     *RUN,
     *PEOPLES_WAYS,
     *COPIED_AND_EDITED,
-    *FOUND_BY_A_REVIEW,
 ]
 
 # ── finding and changing the code ────────────────────────────────────────────────────────────────
