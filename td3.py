@@ -888,8 +888,9 @@ class TrainingError(Exception):
 class Run:
     """A run: its folder, its logs and checkpoints, and the signals that stop it.
 
-    Ctrl-C and SIGTERM ask the training loop to stop, so that the run can be saved. They interrupt
-    an evaluation, which starts over when the run is resumed. A second signal quits at once.
+    Ctrl-C, SIGTERM and SIGHUP (a terminal is closed) ask the training loop to stop, so that the run
+    can be saved. They interrupt an evaluation, which starts over when the run is resumed. A second
+    signal quits at once. SIGHUP ends the processes of --vectorization async, so nothing is saved.
     """
 
     def __init__(self, args):
@@ -907,7 +908,7 @@ class Run:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in stop_signals():
                 self.old_handlers[number] = signal.signal(number, self.request_stop)
         return self
 
@@ -915,8 +916,8 @@ class Run:
         self.to_close.close()
         for number, handler in self.old_handlers.items():
             signal.signal(number, handler)
-        if kind is KeyboardInterrupt and self.stop_signal == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
+        if kind is KeyboardInterrupt and self.stop_signal not in (None, signal.SIGINT):
+            sys.exit(128 + self.stop_signal)
 
     def request_stop(self, number, frame):
         self.stop_signal = number
@@ -1181,6 +1182,14 @@ class Run:
         can_render = "rgb_array" in self.envs.envs.metadata.get("render_modes", [])
         video = ["--capture-video"] if can_render else []
         say(f"finished at step {self.step}; watch: {command_to('--evaluate', self.folder, *video)}")
+
+
+def stop_signals():
+    """The signals that stop a run; a closed terminal's is left alone where nohup ignores it."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
 
 
 def say(text, file=None):
@@ -1677,8 +1686,26 @@ def parse_args():
     return command_line(saved)  # once more, with the run's options as defaults
 
 
+def check_sizes(args):
+    """Other --env-kwargs may give observations or actions of another size."""
+    trained = task_sizes(load_args(args.evaluate))
+    here = task_sizes(args)
+    if here != trained:
+        raise UsageError(
+            f"--env-kwargs {json.dumps(args.env_kwargs)}: observations and actions have sizes "
+            f"{here}; this policy was trained with {trained}"
+        )
+
+
+def task_sizes(args):
+    with contextlib.closing(make_task(args)) as task:
+        spaces = (task.observation_space, task.action_space)
+        return tuple(map(gym.spaces.flatdim, spaces))
+
+
 def evaluate_run(args):
     args = set_up(args)
+    check_sizes(args)
     note_changed_script(args.evaluate)
     agent, step = load_agent(args.evaluate, args.best)
     agent.to(choose_device(args.device))

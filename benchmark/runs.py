@@ -91,7 +91,8 @@ def command_words(options):
 # of a script's last section what decides no numbers: folders, logs, the command line
 PLUMBING = {
     *("SCRIPT", "RESUME_MAY_CHANGE", "EVALUATE_MAY_CHANGE", "NOT_SAVED"),
-    *("UsageError", "TrainingError", "Run", "CommandLine", "say", "command_to", "describe", "main"),
+    *("UsageError", "TrainingError", "Run", "CommandLine", "command_to", "describe", "main"),
+    *("stop_signals", "say", "check_sizes", "task_sizes"),
     *("note_changed_script", "make_folder", "replacing", "saved_options", "write_config"),
     *("generators_state", "set_generators_state", "load_checkpoint", "load_state", "load_args"),
     *("load_agent", "load_policy", "evaluate_run", "processor_name", "choose_device"),

@@ -272,11 +272,19 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(
             assert 0 < checkpoint(tmp_path / "run")["step"]
 
 
+def in_a_training_step(options, cwd):
+    """A process of td3.py in the first step of training, which takes 2.5 seconds."""
+    more = {"ANNOUNCE_STEPS": "1", "SECONDS_PER_STEP": "2.5"}
+    process = start("td3", *SLOW_OPTIONS["td3"], "--eval-max-steps", 1, *options, cwd=cwd, **more)
+    announced = 0
+    for line in process.stdout:
+        announced += "steps of the task begin" in line
+        if announced == 3:  # the first two are of the evaluation's episodes
+            return process
+
+
 def test_a_second_request_quits_at_once(tmp_path):
-    options = [*SLOW_OPTIONS["td3"], "--env-kwargs", '{"pause": 5}', "--run-dir", "run"]
-    process = start("td3", *options, cwd=tmp_path)
-    wait_for(tmp_path / "run" / "checkpoint.pt", process)
-    time.sleep(12)  # in a step of training, which takes five seconds
+    process = in_a_training_step(["--run-dir", "run"], tmp_path)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     began = time.monotonic()
@@ -284,6 +292,25 @@ def test_a_second_request_quits_at_once(tmp_path):
     process.wait(timeout=10)
     assert time.monotonic() - began < 1
     assert process.returncode == -signal.SIGINT
+
+
+def test_a_closed_terminal_ends_a_run_that_is_saved(tmp_path):
+    process = in_a_training_step(["--run-dir", "run"], tmp_path)
+    process.send_signal(signal.SIGHUP)
+    said = process.communicate(timeout=30)[0]
+    assert "saved step 1;" in said
+    assert process.returncode == 128 + signal.SIGHUP
+    assert checkpoint(tmp_path / "run")["step"] == 1
+
+
+def test_a_run_under_nohup_outlives_its_terminal():
+    module = load("td3")
+    assert signal.SIGHUP in module.stop_signals()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in module.stop_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @ONE_OF_EACH

@@ -105,6 +105,15 @@ def test_evaluate_repeats_the_last_evaluation_of_training(script, call, tmp_path
 
 
 @ONE_OF_EACH
+def test_evaluating_with_other_sizes_of_observations_is_refused(script, call):
+    call(script, *SMALL[script], "--env-id", "Hopper-v5", "--run-dir", "run")
+    kwargs = '{"exclude_current_positions_from_observation": false}'  # a twelfth number
+    said = call(script, "--evaluate", "run", "--env-kwargs", kwargs, status=2).err
+    assert f"--env-kwargs {kwargs}: " in said
+    assert "sizes (12, 3)" in said and "trained with (11, 3)" in said
+
+
+@ONE_OF_EACH
 def test_evaluation_plays_other_episodes_than_training(script):
     module = load(script)
     args = module.Args(env_id="InvertedPendulum-v5")
