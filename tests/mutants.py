@@ -235,6 +235,16 @@ ENVIRONMENTS = [
     *at(
         ALL,
         "Environments.reset",
+        PEOPLE,
+        (
+            "NaN first observations are learned from",
+            'self.must_be_finite("task\'s first observation", obs)',
+            "pass",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.reset",
         AUDIT,
         ("an end resets all environments", "{'reset_mask': where}", "{}"),
     ),
@@ -296,6 +306,11 @@ ENVIRONMENTS = [
         "Environments.step",
         PEOPLE,
         ("NaN rewards are learned from", 'self.must_be_finite("task\'s reward", reward)', "pass"),
+        (
+            "one success in an episode is enough",
+            "self.episode_success[reported] = ...",
+            "self.episode_success[reported] = np.fmax(self.episode_success, info['is_success'])",
+        ),
         (
             "success counts where the task does not tell it",
             "reported = ...",
@@ -1736,6 +1751,20 @@ PEOPLES_WAYS = [
         "Run.evaluate",
         PEOPLE,
         ("two instances at a time", "self.envs.close()", "pass"),
+        ("evaluations drop units out", "self.agent.eval()", "pass"),
+        ("training is in evaluation mode", "self.agent.train()", "pass"),
+    ),
+    *at(
+        ALL,
+        "Run.save",
+        PEOPLE,
+        ("broken weights are saved", "not torch.isfinite(value).all()", "False"),
+    ),
+    *at(
+        OFF_POLICY,
+        "train",
+        PEOPLE,
+        ("--init-from begins at random", "learning or args.init_from", "learning"),
     ),
     *at(
         ALL,

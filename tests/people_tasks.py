@@ -92,6 +92,8 @@ class Wrong(Point):
         obs, info = super().reset(**options)
         if self.what == "reset without info":
             return obs
+        if self.what == "nan first observation":
+            obs = obs * np.float32(np.nan)
         return obs, info
 
     def step(self, action):
@@ -216,6 +218,19 @@ class SuccessOfEvenSeeds(Point):
         return *rest, info
 
 
+class SuccessUntilTheLastStep(Point):
+    """Succeeds, but not to the end: the fifth step is terminal."""
+
+    def reset(self, **options):
+        self.steps = 0
+        return super().reset(**options)
+
+    def step(self, action):
+        obs, reward, *_ = super().step(action)
+        self.steps += 1
+        return obs, reward, self.steps == 5, False, {"is_success": self.steps < 5}
+
+
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
@@ -292,6 +307,7 @@ gym.register("Undetermined-v0", Undetermined, max_episode_steps=500)
 gym.register("RaggedInfo-v0", RaggedInfo, max_episode_steps=50)
 gym.register("Success-v0", Success, max_episode_steps=50)
 gym.register("SuccessOfEvenSeeds-v0", SuccessOfEvenSeeds, max_episode_steps=50)
+gym.register("SuccessUntilTheLastStep-v0", SuccessUntilTheLastStep, max_episode_steps=50)
 gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
 gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)
 gym.register("SlowSteps-v0", SlowSteps)

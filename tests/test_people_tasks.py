@@ -118,13 +118,38 @@ def test_what_a_task_returns_wrong_is_named(script, task, what, how, call):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("what, named", [("nan observation", "nan"), ("infinite reward", "inf")])
+NOT_FINITE = [
+    ("nan observation", "task's observation is not finite at step"),
+    ("nan first observation", "task's first observation is not finite at step"),
+    ("infinite reward", "task's reward is not finite at step"),
+]
+
+
+@pytest.mark.parametrize("what, named", NOT_FINITE)
 @ONE_OF_EACH
 def test_numbers_that_are_not_finite_end_the_run_with_a_line(script, what, named, call):
     options = ["--env-id", "people_tasks:Wrong-v0", "--env-kwargs", json.dumps({"what": what})]
     said = call(script, *BRIEF[script], *options, status=1).err
-    assert what.split()[1] in said and named in said and "is not finite at step" in said
+    assert named in said
     assert "Traceback" not in said
+
+
+def test_weights_that_are_not_finite_are_not_saved(script, monkeypatch, tmp_path):
+    """A checkpoint that holds them would end every run that is resumed from it."""
+    monkeypatch.chdir(tmp_path)
+    module = load(script)
+    save = module.Run.save
+
+    def spoil(run):
+        if run.step > 0:
+            next(run.agent.parameters()).data[0] = torch.nan
+        save(run)
+
+    monkeypatch.setattr(module.Run, "save", spoil)
+    args = brief_args(script, run_dir=tmp_path / "run")
+    with pytest.raises(module.TrainingError, match="is not finite at step [1-9][0-9]* of training"):
+        module.train(args)
+    assert checkpoint(tmp_path / "run")["step"] == 0
 
 
 @pytest.mark.parametrize("where", ["reset", "step"])
@@ -198,6 +223,16 @@ def test_success_is_of_the_episode_that_told_it(script):
                 assert episode.success == (1.0 if seeds[episode.env] % 2 == 0 else None)
                 successes.append(episode.success)
     assert len(successes) == 16 and len(set(successes)) == 2
+
+
+def test_success_is_what_the_last_step_told(script):
+    module = load(script)
+    args = module.Args(env_id="people_tasks:SuccessUntilTheLastStep-v0")
+    with module.Environments(args, 2, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(5):
+            envs.step(envs.random_action())
+        assert [episode.success for episode in envs.take_finished()] == [0, 0]
 
 
 @pytest.mark.parametrize("how", [SYNC, ASYNC], ids=["sync", "async"])
@@ -333,6 +368,35 @@ def test_init_from_begins_with_another_runs_weights(script, call, tmp_path):
     said = call(script, *plain, "--init-from", "old", "--env-id", "Pendulum-v1", status=2).err
     assert "--init-from old: what it saved does not fit" in said
     call(script, "--resume", folder)
+
+
+@pytest.mark.parametrize("script", ["ddpg", "td3"])
+def test_init_from_explores_with_its_policy_from_the_first_step(script, monkeypatch, tmp_path):
+    """Random actions would fill the memory with what the policy never does."""
+    monkeypatch.chdir(tmp_path)
+    module = load(script)
+    first = module.train(brief_args(script))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Environments, "random_action", None)
+        module.train(brief_args(script, init_from=first))
+        with pytest.raises(TypeError, match="not callable"):
+            module.train(brief_args(script))
+
+
+def test_the_agent_is_in_training_mode_except_in_evaluations(script, monkeypatch, tmp_path):
+    """For layers such as Dropout."""
+    monkeypatch.chdir(tmp_path)
+    module = load(script)
+    act = module.Agent.act
+    modes = set()
+
+    def watched(agent, obs, explore=True):
+        modes.add((explore, agent.training))
+        return act(agent, obs, explore)
+
+    monkeypatch.setattr(module.Agent, "act", watched)
+    module.train(brief_args(script, eval_frequency=300))
+    assert modes == {(True, True), (False, False)}
 
 
 @ONE_OF_EACH
