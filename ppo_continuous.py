@@ -283,7 +283,7 @@ class Task(gym.Wrapper):
             array = np.asarray(obs, dtype=np.float32)
             if array.shape != self.task_space.shape:
                 raise ValueError(f"its shape is {array.shape}")
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, IndexError) as error:
             raise TypeError(
                 f"the task's observation must match its observation_space {self.task_space}, "
                 f"not {obs!r} ({error})"
@@ -320,8 +320,8 @@ def make_task(args):
 
 def make_worker_task(args, main_process):
     if os.getpid() != main_process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles them
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in stop_signals():
+            signal.signal(number, signal.SIG_IGN)  # the main process handles it
     return WorkerTask(make_env(args))
 
 
@@ -337,7 +337,8 @@ def make_rendering_env(args):
     # MuJoCo's walking tasks have a camera that follows the robot
     with contextlib.suppress(AttributeError, KeyError):
         camera = env.unwrapped.model.camera("track")
-        env.unwrapped.mujoco_renderer.camera_id = camera.id
+        if not any("camera" in name for name in args.env_kwargs):
+            env.unwrapped.mujoco_renderer.camera_id = camera.id
     return env
 
 
@@ -444,7 +445,8 @@ class Environments:
         task_action = scale_action(action.cpu().numpy(), self.action_space)
         self.must_be_finite("action, and so probably the network,", task_action)
         with self.naming_the_step():
-            next_obs, reward, terminated, truncated, info = self.envs.step(task_action)
+            # a copy, since a task may change what it gets
+            next_obs, reward, terminated, truncated, info = self.envs.step(task_action.copy())
         self.must_be_finite("task's observation", next_obs)
         self.must_be_finite("task's reward", reward)
         transition = Transition(
@@ -499,11 +501,19 @@ class Environments:
 
     @contextlib.contextmanager
     def naming_the_step(self):
-        """Adds the step number to an exception of the task, keeping its traceback."""
+        """Adds the step number to an exception of the task, keeping its traceback.
+
+        After a process of an async environment was killed, `is_stepping` stays True: there is no
+        result that close() could wait for.
+        """
         self.is_stepping = True
         try:
             yield
         except Exception as error:
+            if self.backend == "async" and isinstance(error, (EOFError, OSError)):
+                raise TrainingError(
+                    f"a process of an environment was killed at {self.place()} (out of memory?)"
+                ) from error
             error.add_note(f"The task raised this at {self.place()}.")
             self.is_stepping = False
             raise
@@ -558,7 +568,7 @@ class Environments:
         steps_left = len(self.actions)
         for action in self.actions:
             with self.naming_the_step():
-                obs, _, terminated, truncated, _ = self.envs.step(action)
+                obs, _, terminated, truncated, _ = self.envs.step(action.copy())
             self.obs = self.tensor(obs)
             steps_left -= 1
             begins = self.episode_length == steps_left
@@ -921,7 +931,7 @@ class Run:
 
     Ctrl-C, SIGTERM and SIGHUP (a terminal is closed) ask the training loop to stop, so that the run
     can be saved. They interrupt an evaluation, which starts over when the run is resumed. A second
-    signal quits at once. SIGHUP ends the processes of --vectorization async, so nothing is saved.
+    signal quits at once.
     """
 
     def __init__(self, args):

@@ -346,7 +346,11 @@ ENVIRONMENTS = [
         ALL,
         "Environments.play_again",
         RESUME,
-        ("other actions are replayed", "self.envs.step(action)", "self.envs.step(0 * action)"),
+        (
+            "other actions are replayed",
+            "self.envs.step(action.copy())",
+            "self.envs.step(0 * action)",
+        ),
         (
             "younger episodes begin a step early",
             "self.episode_length == steps_left",
@@ -1719,6 +1723,29 @@ PEOPLES_WAYS = [
             "not isinstance(self.task_space, gym.spaces.Box)",
             "False",
         ),
+        (
+            "an observation outside of its space is an IndexError",
+            "(TypeError, ValueError, KeyError, IndexError)",
+            "(TypeError, ValueError, KeyError)",
+        ),
+    ),
+    *at(
+        ALL,
+        "Environments.naming_the_step",
+        ("test_resume.py::test_a_killed_process_of_an_environment_ends_the_run_with_a_line",),
+        ("the answer of a killed process is awaited", "self.backend == 'async'", "False"),
+    ),
+    *at(
+        ALL,
+        "Environments.step",
+        RESUME,
+        ("tasks change the actions that are kept", "task_action.copy()", "task_action"),
+    ),
+    *at(
+        ALL,
+        "Environments.play_again",
+        RESUME,
+        ("a replay changes the actions that it plays", "action.copy()", "action"),
     ),
     *at(
         ALL,
@@ -1734,6 +1761,11 @@ PEOPLES_WAYS = [
             "the robot leaves the picture",
             "env.unwrapped.mujoco_renderer.camera_id = camera.id",
             "pass",
+        ),
+        (
+            "the user's camera is replaced",
+            "any(('camera' in name for name in args.env_kwargs))",
+            "False",
         ),
     ),
     *at(

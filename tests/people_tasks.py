@@ -231,6 +231,25 @@ class SuccessUntilTheLastStep(Point):
         return obs, reward, self.steps == 5, False, {"is_success": self.steps < 5}
 
 
+class ChangesItsAction(Point):
+    """Works on the action that it gets, in place."""
+
+    def step(self, action):
+        action *= 0.5
+        return super().step(action)
+
+
+class Beyond(Point):
+    """Observes a 3, where there are only 0 to 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = Discrete(3)
+
+    def observe(self):
+        return 3
+
+
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
@@ -307,6 +326,8 @@ gym.register("Undetermined-v0", Undetermined, max_episode_steps=500)
 gym.register("RaggedInfo-v0", RaggedInfo, max_episode_steps=50)
 gym.register("Success-v0", Success, max_episode_steps=50)
 gym.register("SuccessOfEvenSeeds-v0", SuccessOfEvenSeeds, max_episode_steps=50)
+gym.register("ChangesItsAction-v0", ChangesItsAction, max_episode_steps=50)
+gym.register("Beyond-v0", Beyond, max_episode_steps=50, disable_env_checker=True)
 gym.register("SuccessUntilTheLastStep-v0", SuccessUntilTheLastStep, max_episode_steps=50)
 gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
 gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)

@@ -21,7 +21,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.stats
-from conftest import ROOT, SCRIPTS, assert_same_run
+from conftest import ROOT, SCRIPTS, assert_same_run, run
 
 BENCHMARK = ROOT / "benchmark"
 sys.path.insert(0, str(BENCHMARK))
@@ -160,6 +160,41 @@ def test_a_version_is_what_decides_numbers(script, old, new, same):
     assert (runs.version_of(edited) == runs.version_of(text)) == same
 
 
+WITH_ROWS = {  # scripts: tasks, steps
+    "td3": (["HalfCheetah-v5", "Hopper-v5"], 3000),
+    "a2c": (["HalfCheetah-v5", "Hopper-v5"], 50_000),
+    "ppo_continuous": (["HalfCheetah-v5", "Hopper-v5"], 50_000),
+    "reinforce": (["HalfCheetah-v5", "Hopper-v5"], 50_000),
+    "dqn": (["CartPole-v1", "Acrobot-v1"], 20_000),
+    "double_dqn": (["CartPole-v1", "Acrobot-v1"], 20_000),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", WITH_ROWS)
+def test_texts_of_one_version_make_the_same_runs(script, tmp_path):
+    """The present text, and that of the commit which made the first row of its version."""
+    path = runs.find_script(script)
+    version = runs.version_of(path.read_text())
+    assert version in runs.SAME_RUNS.values()
+    rows = [run for run in results.read(BENCHMARK / "results") if run.version == version]
+    first = min(rows, key=lambda run: run.finished)
+    older = tmp_path / "older" / path.name
+    older.parent.mkdir()
+    for file in (path, path.with_name("native_mujoco.py")):
+        text = reproduce.git("show", f"{first.commit}:{file.relative_to(ROOT)}").stdout
+        (older.parent / file.name).write_text(text)
+    tasks, steps = WITH_ROWS[script]
+    options = ["--total-timesteps", steps, "--eval-frequency", steps // 5]
+    if script == "td3":
+        options += ["--learning-starts", 1000]
+    for task in tasks:
+        for text, folder in ((path, "present"), (older, "older")):
+            words = [*options, "--env-id", task, "--run-dir", f"{folder}-{task}"]
+            run(text, *words, cwd=tmp_path)
+        assert_same_run(tmp_path / f"present-{task}", tmp_path / f"older-{task}")
+
+
 # ── run.py ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,8 +288,8 @@ def test_tasks_whose_evaluations_have_other_columns_are_collected_together(stand
     campaign(stand_in, tmp_path / "root", seeds=[1, 2])
     first, second = results.read(tmp_path / "root")
     rows = [row | {"success_rate": "0.5"} for row in second.rows]
-    for run in (first, second._replace(rows=rows)):
-        results.collect([run], tmp_path / "results")
+    for result in (first, second._replace(rows=rows)):
+        results.collect([result], tmp_path / "results")
     again = results.read(tmp_path / "results")
     assert [run.rows[-1]["success_rate"] for run in again] == ["", "0.5"]
     assert [run.final_return for run in again] == [first.final_return, second.final_return]

@@ -1,6 +1,7 @@
 """Tasks and habits that people have: what Gymnasium calls a valid continuous task trains, and what
 goes wrong says what and where."""
 
+import contextlib
 import io
 import json
 import re
@@ -116,6 +117,12 @@ def test_what_a_task_returns_wrong_is_named(script, task, what, how, call):
         call(script, *BRIEF[script], *options, *how)
     for part in WRONG[what]:
         assert part in str(caught.value)
+
+
+@ONE_OF_EACH
+def test_an_observation_outside_of_its_space_is_named(script, call):
+    with pytest.raises(TypeError, match=r"must match its observation_space Discrete\(3\), not 3"):
+        call(script, *BRIEF[script], "--env-id", "people_tasks:Beyond-v0")
 
 
 NOT_FINITE = [
@@ -473,6 +480,16 @@ def test_the_tracking_camera_follows_the_robot(script, monkeypatch):
     env = module.make_rendering_env(module.Args(env_id="HalfCheetah-v5"))
     assert env.unwrapped.mujoco_renderer.camera_id == env.unwrapped.model.camera("track").id
     env.close()
+
+
+@pytest.mark.parametrize("camera", ['{"camera_id": -1}', '{"default_camera_config": {}}'])
+@ONE_OF_EACH
+def test_a_camera_that_the_user_chose_stays(script, camera, monkeypatch):
+    monkeypatch.setenv("DISPLAY", "none")
+    module = load(script)
+    args = module.Args(env_id="HalfCheetah-v5", env_kwargs=json.loads(camera))
+    with contextlib.closing(module.make_rendering_env(args)) as env:
+        assert env.unwrapped.mujoco_renderer.camera_id == -1
 
 
 LICENSED = """

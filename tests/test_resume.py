@@ -163,11 +163,40 @@ def test_a_task_that_draws_from_global_generators_is_resumed_exactly(
     options += ["--vectorization", "async"]
     call(script, *options, "--run-dir", "whole")
     with monkeypatch.context() as patch:
-        stop_after(load(script), patch, 3)
+        stop_after(load(script), patch, 2)  # in the middle of episodes
         with pytest.raises(MemoryError):
             call(script, *options, "--run-dir", "died")
     call(script, "--resume", "died")
     assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@ONE_OF_EACH
+def test_a_task_that_changes_the_action_that_it_gets_is_resumed_exactly(
+    script, call, monkeypatch, tmp_path
+):
+    options = [*SMALL[script], "--env-id", "people_tasks:ChangesItsAction-v0", "--num-envs", 2]
+    call(script, *options, "--run-dir", "whole")
+    with monkeypatch.context() as patch:
+        stop_after(load(script), patch, 2)  # in the middle of episodes
+        with pytest.raises(MemoryError):
+            call(script, *options, "--run-dir", "died")
+    assert "warning" not in call(script, "--resume", "died").out
+    assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@ONE_OF_EACH
+def test_a_replay_keeps_the_actions_for_the_next_replay(script):
+    module = load(script)
+    args = module.Args(env_id="people_tasks:ChangesItsAction-v0")
+    with module.Environments(args, 2, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(3):
+            envs.step(torch.ones(2, 2))
+        saved = envs.state_dict()
+        assert (saved["actions"] == 1).all()
+        envs.load_state_dict(saved)
+        envs.replay()
+        assert (envs.state_dict()["actions"] == 1).all()
 
 
 def test_a_resumed_rollout_of_reinforce_knows_which_environments_have_finished():
@@ -233,7 +262,11 @@ SLOW_OPTIONS = {
 }
 
 
-SIGNALS = [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+SIGNALS = [
+    (signal.SIGINT, 130),
+    pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
@@ -311,6 +344,22 @@ def test_a_run_under_nohup_outlives_its_terminal():
         assert signal.SIGHUP not in module.stop_signals()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@ONE_OF_EACH
+def test_a_killed_process_of_an_environment_ends_the_run_with_a_line(script, tmp_path):
+    """Such as by a system that is out of memory; to wait for its answer would be for ever."""
+    options = [*SLOW_OPTIONS[script], "--vectorization", "async", "--run-dir", "run"]
+    process = start(script, *options, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "checkpoint.pt", process)
+    main_process, worker, *_ = sorted(map(int, processes_of(process)))
+    assert main_process == process.pid
+    os.kill(worker, signal.SIGKILL)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 1
+    assert "a process of an environment was killed at step" in said
+    assert "Traceback" not in said
+    assert not processes_of(process)
 
 
 @ONE_OF_EACH
