@@ -1764,7 +1764,9 @@ def main():
         with contextlib.suppress(AttributeError):  # a notebook's streams cannot
             stream.reconfigure(errors="replace")  # for a terminal that cannot show a γ
     sys.path.append(os.getcwd())  # to find your own task in the current folder
-    signal.signal(signal.SIGTERM, exit_on_signal)
+    for number in stop_signals():
+        if number != signal.SIGINT:  # which Python turns into KeyboardInterrupt
+            signal.signal(number, exit_on_signal)
     try:
         args = parse_args()
         if args.evaluate:

@@ -69,7 +69,7 @@ def call(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(script, *options, status=0):
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, options)])
         monkeypatch.setattr(sys, "path", list(sys.path))
@@ -78,7 +78,8 @@ def call(monkeypatch, capsys, tmp_path):
             code = 0
         except SystemExit as error:
             code = error.code or 0
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         printed = Printed(*capsys.readouterr())
         assert code == status, f"exit status {code}\n{printed.out}\n{printed.err}"
         return printed
