@@ -882,7 +882,7 @@ class Run:
 
     Ctrl-C, SIGTERM and SIGHUP (a terminal is closed) ask the training loop to stop, so that the run
     can be saved. They interrupt an evaluation, which starts over when the run is resumed. A second
-    signal quits at once.
+    signal quits at once, except for SIGHUP.
     """
 
     def __init__(self, args):
@@ -915,6 +915,8 @@ class Run:
         self.stop_signal = number
         for each in self.old_handlers:
             signal.signal(each, signal.SIG_DFL)
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a closed terminal sends it twice
         if self.is_interruptible:
             raise KeyboardInterrupt
 
