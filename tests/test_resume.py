@@ -31,6 +31,14 @@ from conftest import (
 EXACT_TASKS = ("HalfCheetah", "Ant", "Humanoid", "Hopper")
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_not_ignored():
+    """Even where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(script, *options, cwd, **more):
     return subprocess.Popen(
         command(script, *options),
