@@ -671,6 +671,46 @@ def test_the_command_compares_folders(stand_in, tmp_path):
         assert said in done.stdout + done.stderr
 
 
+TABLE = BENCHMARK / "results/ppo_continuous-dfd6c706"
+GATE = BENCHMARK / "gate/ppo_continuous-dfd6c706"  # PPO on HalfCheetah-v5 and Hopper-v5
+
+
+@pytest.mark.parametrize(
+    "options, status, said",
+    [
+        ("compile", 0, "B is not shown to be worse"),  # the same script, other seeds
+        ("compile,gamma=0.9", 1, "B is worse"),
+    ],
+)
+def test_a_weakened_script_is_told_from_an_unchanged_one(options, status, said):
+    done = subprocess.run(tool("compare", TABLE, GATE / options), capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout
+
+
+def test_how_often_a_weakened_and_an_unchanged_script_are_called_worse(monkeypatch):
+    """Drawn from these runs: four unchanged ones, against four others and against the three that
+    are weakened."""
+    monkeypatch.setattr(compare, "DRAWS", 1000)
+    rng = np.random.default_rng(0)
+    weakened = compare.runs_by_task(GATE / "compile,gamma=0.9")
+    unchanged = compare.runs_by_task(GATE / "compile")
+    false_alarms = 0
+    found = 0
+    for draw in range(200):
+        same = {}
+        worse = {}
+        for task, more in unchanged.items():
+            runs_of_table = compare.runs_by_task(TABLE)[task]
+            returns = rng.permutation(compare.final_returns(runs_of_table + more))
+            same[task] = (returns[:4], returns[4:8])
+            worse[task] = (returns[:4], compare.final_returns(weakened[task]))
+        false_alarms += compare.compare(same, seed=draw)[2]
+        found += compare.compare(worse, seed=draw)[2]
+    assert false_alarms <= 10  # of 200: the stated 5 %
+    assert found >= 190
+
+
 @pytest.mark.parametrize("seeds, most_tasks", [(4, 1), (5, 6), (6, 23)])
 def test_how_many_tasks_so_few_seeds_can_decide(seeds, most_tasks):
     """As compare.py says: all of B below all of A is one of C(2n, n) orders; 2.5 % is for tasks."""
