@@ -40,17 +40,25 @@ def script_of(run, folder):
     path = find_script(run.script)
     if version_of(path.read_text()) == run.version:
         return path
+    copy = script_of_commit(run, folder)
+    # until November 2026 a version was the hash that git has for the file
+    blob = git("hash-object", copy).stdout
+    if copy.exists() and run.version in (version_of(copy.read_text()), blob[:8]):
+        return copy
+    fail(f"{run.script}: version {run.version} is neither here nor in commit {run.commit}")
+
+
+def script_of_commit(run, folder):
+    """Writes a run's script, as the commit that made the run has it, into `folder`, with
+    native_mujoco.py; returns its path, where nothing is if that commit is unknown here.
+    """
+    path = find_script(run.script)
     commit = str(run.commit).removesuffix("-dirty")
-    copy = folder / path.name
     for file in (path, path.with_name("native_mujoco.py")):
         done = git("show", f"{commit}:{file.relative_to(HERE.parent)}")
         if done.returncode == 0:
             (folder / file.name).write_text(done.stdout)
-    # until November 2026 a version was the hash that git has for the file
-    blob = git("rev-parse", f"{commit}:{path.relative_to(HERE.parent)}").stdout
-    if copy.exists() and run.version in (version_of(copy.read_text()), blob[:8]):
-        return copy
-    fail(f"{run.script}: version {run.version} is neither here nor in commit {run.commit}")
+    return folder / path.name
 
 
 def git(*words):

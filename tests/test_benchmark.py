@@ -179,11 +179,8 @@ def test_texts_of_one_version_make_the_same_runs(script, tmp_path):
     assert version in runs.SAME_RUNS.values()
     rows = [run for run in results.read(BENCHMARK / "results") if run.version == version]
     first = min(rows, key=lambda run: run.finished)
-    older = tmp_path / "older" / path.name
-    older.parent.mkdir()
-    for file in (path, path.with_name("native_mujoco.py")):
-        text = reproduce.git("show", f"{first.commit}:{file.relative_to(ROOT)}").stdout
-        (older.parent / file.name).write_text(text)
+    (tmp_path / "older").mkdir()
+    older = reproduce.script_of_commit(first, tmp_path / "older")
     tasks, steps = WITH_ROWS[script]
     options = ["--total-timesteps", steps, "--eval-frequency", steps // 5]
     if script == "td3":

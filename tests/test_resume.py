@@ -99,8 +99,10 @@ def test_kills_on_mujoco_tasks(script, task, vectorization, tmp_path):
     shutil.rmtree(tmp_path)
 
 
-def stop_after(module, monkeypatch, saves):
-    """Lets the process die, as far as the run can see, right after so many checkpoints."""
+def die_after(saves, script, options, call, monkeypatch):
+    """Trains in the folder "died" until the process dies, as far as the run can see, right after
+    so many checkpoints."""
+    module = load(script)
     count = 0
     save = module.Run.save
 
@@ -111,19 +113,18 @@ def stop_after(module, monkeypatch, saves):
         if count == saves:
             raise MemoryError("killed")
 
-    monkeypatch.setattr(module.Run, "save", save_and_die)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "save", save_and_die)
+        with pytest.raises(MemoryError):
+            call(script, *options, "--run-dir", "died")
 
 
 @pytest.mark.parametrize("saves", [1, 3, 5])
 def test_a_run_goes_on_from_each_of_its_checkpoints(script, saves, call, monkeypatch, tmp_path):
     """What was written after the checkpoint, until the process died, comes again and only once."""
-    module = load(script)
     options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--num-envs", 2]
     call(script, *options, "--run-dir", "whole")
-    with monkeypatch.context() as patch:
-        stop_after(module, patch, saves)
-        with pytest.raises(MemoryError):
-            call(script, *options, "--run-dir", "died")
+    die_after(saves, script, options, call, monkeypatch)
     with open(tmp_path / "died" / "episodes.csv", "a") as file:
         file.write("99999,1.0,1\n")
     call(script, "--resume", "died")
@@ -154,40 +155,28 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(script, call, mon
 def test_a_run_may_be_resumed_with_another_vectorization(script, call, monkeypatch, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
     call(script, *options, "--vectorization", "async", "--run-dir", "whole")
-    with monkeypatch.context() as patch:
-        stop_after(load(script), patch, 4)
-        with pytest.raises(MemoryError):
-            call(script, *options, "--vectorization", "sync", "--run-dir", "died")
+    die_after(4, script, [*options, "--vectorization", "sync"], call, monkeypatch)
     call(script, "--resume", "died", "--vectorization", "native")
     but = ("seconds", "/generators/numpy", "/generators/python")
     assert_same_run(tmp_path / "whole", tmp_path / "died", but)
 
 
+@pytest.mark.parametrize(
+    "task, vectorization",
+    [
+        ("GlobalNoise", "async"),  # draws from global generators
+        ("ChangesItsAction", "sync"),
+    ],
+)
 @ONE_OF_EACH
-def test_a_task_that_draws_from_global_generators_is_resumed_exactly(
-    script, call, monkeypatch, tmp_path
+def test_tasks_with_side_effects_are_resumed_exactly(
+    script, task, vectorization, call, monkeypatch, tmp_path
 ):
-    options = [*SMALL[script], "--env-id", "people_tasks:GlobalNoise-v0", "--num-envs", 2]
-    options += ["--vectorization", "async"]
+    options = [*SMALL[script], "--env-id", f"people_tasks:{task}-v0", "--num-envs", 2]
+    options += ["--vectorization", vectorization]
     call(script, *options, "--run-dir", "whole")
-    with monkeypatch.context() as patch:
-        stop_after(load(script), patch, 2)  # in the middle of episodes
-        with pytest.raises(MemoryError):
-            call(script, *options, "--run-dir", "died")
-    call(script, "--resume", "died")
-    assert_same_run(tmp_path / "whole", tmp_path / "died")
-
-
-@ONE_OF_EACH
-def test_a_task_that_changes_the_action_that_it_gets_is_resumed_exactly(
-    script, call, monkeypatch, tmp_path
-):
-    options = [*SMALL[script], "--env-id", "people_tasks:ChangesItsAction-v0", "--num-envs", 2]
-    call(script, *options, "--run-dir", "whole")
-    with monkeypatch.context() as patch:
-        stop_after(load(script), patch, 2)  # in the middle of episodes
-        with pytest.raises(MemoryError):
-            call(script, *options, "--run-dir", "died")
+    die_after(2, script, options, call, monkeypatch)
+    assert len(checkpoint(tmp_path / "died")["envs"]["actions"]) > 0  # to be played again
     assert "warning" not in call(script, "--resume", "died").out
     assert_same_run(tmp_path / "whole", tmp_path / "died")
 
@@ -314,8 +303,8 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(
 
 
 def in_a_training_step(options, cwd):
-    """A process of td3.py in the first step of training, which takes 2.5 seconds."""
-    more = {"ANNOUNCE_STEPS": "1", "SECONDS_PER_STEP": "2.5"}
+    """A process of td3.py in the first step of training, which takes a second and a half."""
+    more = {"ANNOUNCE_STEPS": "1", "SECONDS_PER_STEP": "1.5"}
     process = start("td3", *SLOW_OPTIONS["td3"], "--eval-max-steps", 1, *options, cwd=cwd, **more)
     announced = 0
     for line in process.stdout:
@@ -365,7 +354,10 @@ def test_a_killed_process_of_an_environment_ends_the_run_with_a_line(script, tmp
     main_process, worker, *_ = sorted(map(int, processes_of(process)))
     assert main_process == process.pid
     os.kill(worker, signal.SIGKILL)
-    said = process.communicate(timeout=30)[0]
+    try:
+        said = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert "a process of an environment was killed at step" in said
     assert "Traceback" not in said
