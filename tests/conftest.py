@@ -26,6 +26,12 @@ ONE_OF_EACH = pytest.mark.parametrize(
     ],
 )
 
+# for what is the same in both kinds too, and takes long
+TD3_ALONE = pytest.mark.parametrize(
+    "script",
+    [pytest.param(name, marks=[] if name == "td3" else pytest.mark.slow) for name in SCRIPTS],
+)
+
 # seconds of training with several checkpoints and evaluations and, off-policy, a memory that wraps
 OFF_POLICY_SMALL = [
     *("--total-timesteps", "1200", "--learning-starts", "200", "--batch-size", "16"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ON_POLICY, ONE_OF_EACH, ROOT, SMALL, load, run
+from conftest import ON_POLICY, ONE_OF_EACH, ROOT, SMALL, TD3_ALONE, load, run
 
 TASK = ["--env-id", "people_tasks:Plain-v0"]
 BAD_LINES = [  # options; what the message must name
@@ -95,12 +95,13 @@ def test_what_an_algorithm_cannot_do_is_refused_by_name(script, options, named, 
 
 
 @pytest.mark.parametrize("options", [["--sed", "3"], ["--seed", "x"], ["--env-kwargs", '{"a": 1']])
-def test_what_tyro_refuses_has_its_own_message(script, options, tmp_path):
-    said = run(script, *options, cwd=tmp_path, status=2)
-    assert options[0] in said.stderr and "Traceback" not in said.stderr
+def test_what_tyro_refuses_has_its_own_message(script, options, call, tmp_path):
+    said = call(script, *options, status=2).err
+    assert options[0] in said and "Traceback" not in said
     assert not list(tmp_path.iterdir())
 
 
+@ONE_OF_EACH
 def test_a_refused_line_is_one_line_of_a_process(script, tmp_path):
     said = run(script, "--env-id", "CartPole-v1", cwd=tmp_path, status=2)
     assert len(said.stderr.splitlines()) == 1 and said.stderr.startswith(f"{script}.py: ")
@@ -124,8 +125,9 @@ def test_a_folder_of_another_script_is_refused(script, call):
     assert f"run of {script}.py, not of {other}.py" in call(other, "--resume", "run", status=2).err
 
 
-def test_help_shows_the_docstring_and_each_option_with_its_meaning(script, tmp_path):
-    said = run(script, "--help", cwd=tmp_path, COLUMNS="120").stdout
+def test_help_shows_the_docstring_and_each_option_with_its_meaning(script, call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    said = call(script, "--help").out
     lines = [line.strip() for line in said.splitlines()]
     for line in load(script).__doc__.strip().splitlines():
         assert line.strip() in lines
@@ -139,7 +141,7 @@ def test_help_shows_the_docstring_and_each_option_with_its_meaning(script, tmp_p
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-@ONE_OF_EACH
+@TD3_ALONE
 def test_output_that_is_not_utf8_is_no_error(script, encoding, tmp_path):
     options = {"cwd": tmp_path, "PYTHONIOENCODING": encoding}
     run(script, "--help", **options)
@@ -149,7 +151,7 @@ def test_output_that_is_not_utf8_is_no_error(script, encoding, tmp_path):
     assert "evaluation" in run(script, *small, **options).stdout
 
 
-@ONE_OF_EACH
+@TD3_ALONE
 def test_printed_commands_can_be_pasted(script, tmp_path):
     folder = tmp_path / "meine Läufe & mehr"
     folder.mkdir()
@@ -166,9 +168,9 @@ def test_printed_commands_can_be_pasted(script, tmp_path):
 
 
 @ONE_OF_EACH
-def test_hints_say_uv_run_where_uv_runs_the_script(script, tmp_path):
-    options = [*SMALL[script], *TASK, "--run-dir", "run"]
-    said = run(script, *options, cwd=tmp_path, UV_RUN_RECURSION_DEPTH="1").stdout
+def test_hints_say_uv_run_where_uv_runs_the_script(script, call, monkeypatch):
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    said = call(script, *SMALL[script], *TASK, "--run-dir", "run").out
     assert "resume with: uv run " in said and "watch: uv run " in said
 
 
@@ -179,7 +181,7 @@ def test_track_without_wandb_is_refused_also_beside_a_folder_of_that_name(script
     assert "--track: needs wandb; install it with: pip install wandb" in said
 
 
-@ONE_OF_EACH
+@TD3_ALONE
 def test_runs_that_start_in_the_same_second_have_folders_of_their_own(script, tmp_path):
     options = [*SMALL[script], *TASK, "--total-timesteps", 600, "--eval-frequency", 0]
     path = os.environ | {"PYTHONPATH": str(ROOT / "tests")}

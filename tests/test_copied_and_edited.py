@@ -1,11 +1,13 @@
 """People copy a script and change it: each of these edits trains, resumes and is evaluated."""
 
 import re
+import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL, checkpoint, evaluations, run
+from conftest import ROOT, SMALL, checkpoint, evaluations
 
 LAYER_NORM = (
     "layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]",
@@ -144,27 +146,38 @@ EDITS = {  # script; (what is replaced, by what) in its text
 }
 
 
-def check_scheduler(before, after, run_dir):
+@pytest.fixture
+def call_copy(call, monkeypatch, tmp_path):
+    """Runs the command line of mine.py, loaded anew each time, in this process."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def call_copy(*options, status=0):
+        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        return call("mine", *options, status=status)
+
+    return call_copy
+
+
+def check_scheduler(before, after, said, run_dir):
     """It goes on where it was: a step of the scheduler for each step of the run."""
     rounds = [state["scheduler"]["last_epoch"] for state in (before, after)]
     assert rounds[1] * before["step"] == rounds[0] * after["step"] > 0
 
 
-def check_noise(before, after, run_dir):
+def check_noise(before, after, said, run_dir):
     """Its state is saved."""
     states = [state["agent"]["noise.state"] for state in (before, after)]
     assert states[0].any()
     assert not states[0].equal(states[1])
 
 
-def check_memory(before, after, run_dir):
+def check_memory(before, after, said, run_dir):
     """It has double precision too."""
     assert np.load(next(run_dir.glob("replay.*.npy"))).dtype == np.float64
 
 
-def check_dropout(before, after, run_dir):
+def check_dropout(before, after, said, run_dir):
     """Nothing is dropped in an evaluation, neither the run's own nor that of what it saved."""
-    said = run(run_dir.parent / "mine.py", "--evaluate", "run", cwd=run_dir.parent).stdout
     assert f"return {float(evaluations(run_dir)[-1]['return_mean']):.2f} " in said
 
 
@@ -177,27 +190,26 @@ MORE_CHECKS = {
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{EDITS[edit][0]}: {edit}")
-def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, tmp_path):
+def test_an_edited_copy_trains_resumes_and_is_evaluated(edit, call_copy, tmp_path):
     script, replacements = EDITS[edit]
     text = (ROOT / f"{script}.py").read_text()
     for old, new in replacements:
         assert old in text, old
         text = text.replace(old, new)
-    copy = tmp_path / "mine.py"
-    copy.write_text(text)
+    (tmp_path / "mine.py").write_text(text)
     options = [*SMALL[script], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
-    run(copy, *options, "--total-timesteps", 600, cwd=tmp_path)
+    call_copy(*options, "--total-timesteps", 600)
     before = checkpoint(tmp_path / "run")
-    run(copy, "--resume", "run", "--total-timesteps", 900, cwd=tmp_path)
+    call_copy("--resume", "run", "--total-timesteps", 900)
     after = checkpoint(tmp_path / "run")
     weights = before["agent"]
     moved = {name for name in weights if not weights[name].equal(after["agent"][name])}
     assert any(name.startswith("actor.") for name in moved)
     assert ("actor.log_std" in moved) == (script not in ("td3", "ddpg") and "does not" not in edit)
-    if edit in MORE_CHECKS:
-        MORE_CHECKS[edit](before, after, tmp_path / "run")
-    said = run(copy, "--evaluate", "run", cwd=tmp_path).stdout
+    said = call_copy("--evaluate", "run").out
     assert re.search("policy of step 900, .*return -?[0-9]", said)
+    if edit in MORE_CHECKS:
+        MORE_CHECKS[edit](before, after, said, tmp_path / "run")
 
 
 WITH_PART = ("run.start(\n", "run.start(\n            mine=Mine(),\n")
@@ -212,43 +224,42 @@ PART = """class Mine:
 """
 
 
-def copy_with_a_part(folder, part):
+def write_copy_with_a_part(folder, part):
     text = (ROOT / "td3.py").read_text()
     for old, new in (WITH_PART, ("def train(args)", part + "def train(args)")):
         assert old in text
         text = text.replace(old, new)
-    copy = folder / "td3.py"
-    copy.write_text(text)
-    return copy
+    (folder / "mine.py").write_text(text)
 
 
-def test_a_part_that_a_checkpoint_cannot_hold_is_refused_at_the_start(tmp_path):
-    copy = copy_with_a_part(tmp_path, PART.replace("{}", "{'x': np.zeros(1)}"))
+def test_a_part_that_a_checkpoint_cannot_hold_is_refused_at_the_start(call_copy, capsys, tmp_path):
+    write_copy_with_a_part(tmp_path, PART.replace("{}", "{'x': np.zeros(1)}"))
     options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
-    said = run(copy, *options, cwd=tmp_path, status=1)
-    assert "TypeError: a part's state_dict() holds something" in said.stderr
-    assert "evaluation at step 0" not in said.stdout
+    with pytest.raises(TypeError, match=r"a part's state_dict\(\) holds something"):
+        call_copy(*options)
+    assert "evaluation at step 0" not in capsys.readouterr().out
 
 
 def test_a_part_that_becomes_one_that_a_checkpoint_cannot_hold_ends_the_run_not_the_checkpoint(
-    tmp_path,
+    call_copy, tmp_path
 ):
     """The state of its third checkpoint has an array."""
     state = "{'x': self.saves.pop(0)}"
     part = PART.replace(
         "class Mine:\n", "class Mine:\n    saves = [1, np.float64(2), np.zeros(1)]\n\n"
     )
-    copy = copy_with_a_part(tmp_path, part.replace("{}", state))
+    write_copy_with_a_part(tmp_path, part.replace("{}", state))
     options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
-    said = run(copy, *options, cwd=tmp_path, status=1)
-    assert "TypeError: a part's state_dict() holds something" in said.stderr
+    with pytest.raises(TypeError, match=r"a part's state_dict\(\) holds something"):
+        call_copy(*options)
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert saved["mine"] == {"x": 2.0}
 
 
-def test_a_run_from_before_a_part_was_added_is_refused(tmp_path):
+def test_a_run_from_before_a_part_was_added_is_refused(call_copy, tmp_path):
     options = [*SMALL["td3"], "--env-id", "people_tasks:Plain-v0", "--run-dir", "run"]
-    run("td3", *options, "--total-timesteps", 300, cwd=tmp_path)
-    copy = copy_with_a_part(tmp_path, PART)
-    said = run(copy, "--resume", "run", "--total-timesteps", 400, cwd=tmp_path, status=2)
-    assert "--resume run: it has no mine" in said.stderr
+    shutil.copy(ROOT / "td3.py", tmp_path / "mine.py")
+    call_copy(*options, "--total-timesteps", 300)
+    write_copy_with_a_part(tmp_path, PART)
+    said = call_copy("--resume", "run", "--total-timesteps", 400, status=2)
+    assert "--resume run: it has no mine" in said.err

@@ -18,6 +18,7 @@ from conftest import (
     ONE_OF_EACH,
     SCRIPTS,
     SMALL,
+    TD3_ALONE,
     assert_same_run,
     checkpoint,
     command,
@@ -162,7 +163,7 @@ def test_weights_that_are_not_finite_are_not_saved(script, monkeypatch, tmp_path
 @pytest.mark.parametrize("where", ["reset", "step"])
 @pytest.mark.parametrize("unpicklable", [False, True])
 @pytest.mark.parametrize("how", [SYNC, ASYNC], ids=["sync", "async"])
-@ONE_OF_EACH
+@TD3_ALONE
 def test_an_error_of_the_task_keeps_its_traceback_and_says_when(
     script, where, unpicklable, how, tmp_path
 ):
