@@ -73,9 +73,10 @@ Json = Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")]
 
 
 @dataclass
-class RunArgs:
-    """Options of every script."""
+class Args:
+    """All options: `ppo_continuous.train(ppo_continuous.Args(env_id="Hopper-v5"))`."""
 
+    # options of every script
     env_id: str = "HalfCheetah-v5"  # Gymnasium task; my_module:MyTask-v0 for one of your own
     env_kwargs: Json = field(default_factory=dict)  # options of the task: '{"frame_skip": 2}'
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
@@ -91,7 +92,8 @@ class RunArgs:
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
     eval_frequency: int = 50_000
-    # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time
+    # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time:
+    # each evaluation closes training's, which is made anew and played back to where it was
     eval_episodes: int = 10
     eval_max_steps: int = 30_000  # steps after which an evaluation cuts an episode short
     # environment steps between checkpoints; 0: save at the start and the end only
@@ -107,11 +109,7 @@ class RunArgs:
     track: bool = False  # log to Weights & Biases too
     wandb_project_name: str = "continuous-control"  # project in Weights & Biases
 
-
-@dataclass
-class AlgorithmArgs:
-    """Options of this algorithm."""
-
+    # options of this algorithm
     num_envs: int = 8  # N, environments that step together
     num_steps: int = 256  # T, steps of each environment per rollout
     hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
@@ -127,12 +125,7 @@ class AlgorithmArgs:
     learning_rate: float = 1e-3  # learning rate of Adam
     anneal_lr: bool = True  # let the learning rate fall linearly to 0 over the run
     max_grad_norm: float = 0.5  # largest norm of the gradient, of all parameters together
-    target_kl: float | None = None  # end after an epoch whose last KL is larger; None: never
-
-
-@dataclass
-class Args(AlgorithmArgs, RunArgs):
-    """All options: `ppo_continuous.train(ppo_continuous.Args(env_id="Hopper-v5"))`."""
+    target_kl: float | None = None  # no epoch follows one whose last KL is larger; None: never
 
 
 def check_algorithm_args(args):
@@ -202,7 +195,8 @@ def make_vector_env(args, num_envs, video_folder=None):
 
     sync, async and native give the same numbers, except for tasks that use Python's or NumPy's
     global generator, which sync environments share: with several of them such a task does not
-    resume exactly.
+    resume exactly. A task that uses PyTorch's generator resumes exactly with async only, since it
+    shares it with the networks otherwise.
     """
     if args.vectorization == "async" and video_folder is None:
         env_fn = functools.partial(make_worker_task, args, os.getpid())
@@ -278,17 +272,33 @@ class Task(gym.Wrapper):
     def flat(self, obs):
         """An observation of the task → float32 [O]."""
         try:
+            must_fit(self.task_space, obs)
             if not isinstance(self.task_space, gym.spaces.Box):  # such as a Dict of Boxes
                 return gym.spaces.flatten(self.task_space, obs).astype(np.float32)
-            array = np.asarray(obs, dtype=np.float32)
-            if array.shape != self.task_space.shape:
-                raise ValueError(f"its shape is {array.shape}")
+            return np.asarray(obs, dtype=np.float32).reshape(-1)
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise TypeError(
                 f"the task's observation must match its observation_space {self.task_space}, "
                 f"not {obs!r} ({error})"
             ) from None
-        return array.reshape(-1)
+
+
+def must_fit(space, obs):
+    """Refuses an observation that gym.spaces.flatten would misread without a word.
+
+    The bounds of a Box may be exceeded.
+    """
+    if isinstance(space, gym.spaces.Box):
+        if np.shape(obs) != space.shape:
+            raise ValueError(f"a shape is {np.shape(obs)}, not {space.shape}")
+    elif isinstance(space, gym.spaces.Dict):
+        for name, part in space.spaces.items():
+            must_fit(part, obs[name])
+    elif isinstance(space, gym.spaces.Tuple):
+        for part, value in zip(space.spaces, obs, strict=True):
+            must_fit(part, value)
+    elif not space.contains(obs):
+        raise ValueError(f"{obs!r} is not in {space}")
 
 
 def to_number(name, value):
@@ -299,9 +309,13 @@ def to_number(name, value):
 
 
 class WorkerTask(Task):
-    """A task in a process of its own, which sends its errors to the main process as text."""
+    """A task in a process of its own, which sends its errors to the main process as text.
+
+    It seeds PyTorch's generator too, of which all processes begin with the same copy.
+    """
 
     def reset(self, **options):
+        torch.manual_seed(options["seed"])
         return self.with_traceback(super().reset, **options)
 
     def step(self, action):
@@ -497,14 +511,14 @@ class Environments:
 
     def must_be_finite(self, name, array):
         if not np.isfinite(array).all():
-            raise TrainingError(f"the {name} is not finite at {self.place()}: {array}")
+            raise TrainingError(f"the {name} is not finite at {self.moment()}: {array}")
 
     @contextlib.contextmanager
     def naming_the_step(self):
         """Adds the step number to an exception of the task, keeping its traceback.
 
-        After a process of an async environment was killed, `is_stepping` stays True: there is no
-        result that close() could wait for.
+        `is_stepping` stays True if a process of an async environment was killed, or if Ctrl-C
+        interrupted the step: close() then kills what does not answer within a second.
         """
         self.is_stepping = True
         try:
@@ -512,14 +526,14 @@ class Environments:
         except Exception as error:
             if self.backend == "async" and isinstance(error, (EOFError, OSError)):
                 raise TrainingError(
-                    f"a process of an environment was killed at {self.place()} (out of memory?)"
+                    f"a process of an environment was killed at {self.moment()} (out of memory?)"
                 ) from error
-            error.add_note(f"The task raised this at {self.place()}.")
+            error.add_note(f"The task raised this at {self.moment()}.")
             self.is_stepping = False
             raise
         self.is_stepping = False
 
-    def place(self):
+    def moment(self):
         return f"step {self.global_step} of {self.purpose}"
 
     def state_dict(self):
@@ -579,7 +593,7 @@ class Environments:
 # ── 3  memory ────────────────────────────────────────────────────────────────────────────────────
 
 
-class Rollout:
+class RolloutBuffer:
     """The transitions since the last update, of all environments."""
 
     def __init__(self, num_steps, device):
@@ -660,9 +674,9 @@ class RewardScaler(nn.Module):
         """[T, N], [T, N] → [T, N]. Updates the statistics first: call once per rollout."""
         discounted_returns = []
         running = self.discounted_return
-        for reward_t, not_done_t in zip(reward, 1 - done, strict=True):
+        for reward_t, done_t in zip(reward, done, strict=True):
             discounted_returns.append(self.gamma * running + reward_t)  # [NORM-4] u
-            running = not_done_t * discounted_returns[-1]  #          0 where an episode ended
+            running = (1 - done_t) * discounted_returns[-1]  # 0 after the end of an episode
         self.discounted_return = running
         self.statistics.update(torch.cat(discounted_returns))
         return reward / torch.sqrt(self.statistics.var + 1e-8)  # [NORM-5]
@@ -678,9 +692,10 @@ def orthogonal_linear(fan_in, fan_out, gain):
 def mlp(sizes, last_gain):
     """Linear layers with tanh between them."""
     layers = []
-    for fan_in, fan_out in itertools.pairwise(sizes[:-1]):
+    *hidden, output = itertools.pairwise(sizes)
+    for fan_in, fan_out in hidden:
         layers += [orthogonal_linear(fan_in, fan_out, gain=math.sqrt(2)), nn.Tanh()]
-    return nn.Sequential(*layers, orthogonal_linear(*sizes[-2:], last_gain))
+    return nn.Sequential(*layers, orthogonal_linear(*output, last_gain))
 
 
 class Actor(nn.Module):
@@ -699,7 +714,7 @@ class Actor(nn.Module):
     def log_prob(self, obs, action):
         """[..., O], [..., A] → log π(a|s) [...]"""
         z = (action - self(obs)) / self.log_std.exp()                          # [PG-1] (a − μ) / σ
-        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)   #        each number
+        log_density = -(z**2 / 2 + self.log_std + math.log(2 * math.pi) / 2)   #        elementwise
         return log_density.sum(dim=-1)                                         #        log π(a|s)
 
     def entropy(self):
@@ -755,7 +770,7 @@ class Agent(nn.Module):
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
 
-    def set_learning_rate(self, fraction):
+    def anneal_learning_rate(self, fraction):
         """Sets each group's learning rate to `fraction` of its initial one."""
         for group in self.optimizer.param_groups:
             group["lr"] = fraction * group["initial_lr"]
@@ -774,9 +789,9 @@ class Agent(nn.Module):
         size = len(batch.obs) // self.args.num_minibatches
         for _ in range(self.args.update_epochs):
             order = torch.randperm(len(batch.obs), device=batch.obs.device)
-            shuffled = [column[order].split(size) for column in batch]
-            for columns in zip(*shuffled, strict=True):
-                metrics |= self.update_minibatch(Batch(*columns))
+            for rows in order.split(size):
+                minibatch = Batch(*[column[rows] for column in batch])
+                metrics |= self.update_minibatch(minibatch)
             target_kl = self.args.target_kl
             if target_kl is not None and metrics["losses/approx_kl"] > target_kl:
                 break
@@ -784,7 +799,10 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def make_batch(self, rollout, reward_scaler):
-        """A Batch of B = T·N steps from a rollout [T, N, …], and metrics."""
+        """A Batch of B = T·N steps from a rollout [T, N, …], and metrics.
+
+        Updates the running statistics of observations and rewards too.
+        """
         args = self.args
         obs = self.obs_statistics.normalize(rollout.obs)
         next_obs = self.obs_statistics.normalize(rollout.next_obs)
@@ -846,7 +864,7 @@ def train(args):
     with Run(args) as run, Environments(args, args.num_envs, device) as envs:
         agent = Agent(envs.obs_size, envs.action_size, args).to(device)
         reward_scaler = RewardScaler(args.num_envs, args.gamma).to(device)
-        rollout = Rollout(args.num_steps, device)
+        rollout = RolloutBuffer(args.num_steps, device)
         run.start(
             envs=envs,
             rollout=rollout,
@@ -867,12 +885,12 @@ def train(args):
             # step and store
             rollout.add(envs.step(action))
 
-            # learn (an incomplete last rollout waits until the run is extended)
+            # learn (an incomplete last rollout is saved, and completed if the run is extended)
             if rollout.is_full():
                 transitions = rollout.take()
                 if args.anneal_lr:
                     first_step = envs.global_step - transitions.reward.numel()
-                    agent.set_learning_rate(1 - first_step / args.total_timesteps)
+                    agent.anneal_learning_rate(1 - first_step / args.total_timesteps)
                 metrics = agent.update(transitions, reward_scaler)
 
             # report
@@ -1110,6 +1128,7 @@ class Run:
         if one_at_a_time:  # for simulators limited to one instance
             self.envs.close()
         video_folder = self.folder / "videos" / f"step-{self.step}"
+        generators = generators_state()
         self.agent.eval()
         try:
             with self.interruptible():
@@ -1123,6 +1142,7 @@ class Run:
             return
         finally:
             self.agent.train()
+            set_generators_state(generators)
         self.evaluation_pending = False
         result = summary(episodes)
         is_best = result["return_mean"] > max(
@@ -1222,7 +1242,7 @@ class Run:
         if self.first_step == self.step:
             more = 2 * self.args.total_timesteps
             say(f"this run is finished; to extend it, add for example --total-timesteps {more}")
-        can_render = "rgb_array" in self.envs.envs.metadata.get("render_modes", [])
+        can_render = "rgb_array" in (self.envs.envs.metadata.get("render_modes") or [])
         video = ["--capture-video"] if can_render else []
         say(f"finished at step {self.step}; watch: {command_to('--evaluate', self.folder, *video)}")
 
@@ -1237,8 +1257,12 @@ def stop_signals():
 
 def say(text, file=None):
     """Prints above the progress bar."""
-    tqdm.write(text, file=file or sys.stdout)
-    (file or sys.stdout).flush()
+    stream = file or sys.stdout
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except BrokenPipeError:  # as by `| tee log`, which Ctrl-C ends before the run is saved
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def command_to(*arguments):
@@ -1281,11 +1305,17 @@ def make_folder(args):
 def replacing(path, mode="wb"):
     """Opens a file that replaces `path` once it is complete, so that `path` is always whole."""
     new_path = path.with_name(path.name + ".tmp")
-    with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new_path, path)
+    try:
+        with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new_path, path)
+    except (OSError, RuntimeError) as error:
+        reason = error.__context__ or error  # torch.save hides what a full disk raises
+        if not isinstance(reason, OSError):
+            raise
+        raise TrainingError(f"{path} cannot be written: {reason}") from error
 
 
 def load_checkpoint(path):
@@ -1320,7 +1350,7 @@ def set_generators_state(state):
     for i, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(cuda_state, i)
     if torch.backends.mps.is_available():
-        for mps_state in state.get("mps", []):  # older checkpoints have none
+        for mps_state in state["mps"]:
             torch.mps.set_rng_state(mps_state)
     np.random.set_state(("MT19937", *state["numpy"]))
     random.setstate(state["python"])
@@ -1331,25 +1361,21 @@ def evaluate(agent, args, video_folder):
     """Plays `eval_episodes` episodes without exploration, with the same seeds each time.
 
     Each has an environment of its own, so that short episodes do not count more than long ones.
-    Returns a list of Episode. Training's random generators stay as they were.
+    Returns a list of Episode.
     """
     device = next(agent.parameters()).device
     video_folder = video_folder if args.capture_video else None
     episodes = {}
-    generators = generators_state()
-    try:
-        with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
-            envs.begin_all()
-            for _ in range(args.eval_max_steps):
-                envs.step(agent.act(envs.obs, explore=False))
-                for episode in envs.take_finished():
-                    episodes.setdefault(episode.env, episode)
-                if len(episodes) == args.eval_episodes:
-                    break
-            for i in range(args.eval_episodes):
-                episodes.setdefault(i, envs.episode(i))  # what eval_max_steps cut short
-    finally:
-        set_generators_state(generators)
+    with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
+        envs.begin_all()
+        for _ in range(args.eval_max_steps):
+            envs.step(agent.act(envs.obs, explore=False))
+            for episode in envs.take_finished():
+                episodes.setdefault(episode.env, episode)
+            if len(episodes) == args.eval_episodes:
+                break
+        for i in range(args.eval_episodes):
+            episodes.setdefault(i, envs.episode(i))  # what eval_max_steps cut short
     if video_folder:
         say(f"video: {video_folder}")
     return list(episodes.values())
@@ -1457,11 +1483,13 @@ def processor_name():
 
 
 def as_declared(option, value):
-    """The value of an option, a field of Args, as its type has it, from JSON or from a program."""
+    """Converts an option's value, from JSON or from a program, to its declared type."""
     if isinstance(value, str) and Path in (option.type, *get_args(option.type)):
         return Path(value)
     if isinstance(value, (list, np.ndarray)) and get_origin(option.type) is tuple:
         value = tuple(value)
+    if option.type is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # such as 1e6 in a program
     return without_numpy(value)
 
 
@@ -1632,9 +1660,14 @@ def check_task(args):
         raise UsageError(f"{option}: {error}") from None
     except ModuleNotFoundError as error:
         module = args.env_id.partition(":")[0]
-        if error.__cause__ is None or error.__cause__.name != module.partition(".")[0]:
+        missing = getattr(error.__cause__, "name", None)
+        if missing is None or not f"{module}.".startswith(f"{missing}."):
             raise  # the module of the task is there; one that it imports is not
         raise UsageError(f"{option}: no module {module}, here or installed") from None
+    except ImportError as error:
+        if "gymnasium-robotics" not in str(error):  # what Gymnasium says of HalfCheetah-v3
+            raise
+        raise UsageError(f"{option}: {error}") from None
     except TypeError as error:
         if any(f"unexpected keyword argument '{name}'" in str(error) for name in args.env_kwargs):
             raise UsageError(f"--env-kwargs {json.dumps(args.env_kwargs)}: {error}") from None
@@ -1642,12 +1675,13 @@ def check_task(args):
     with contextlib.closing(env):
         check_spaces(option, env)
         limit = env.spec.max_episode_steps if env.spec else None
-        render_modes = env.metadata.get("render_modes", [])
+        render_modes = env.metadata.get("render_modes") or []
     if args.capture_video:
         check_video(args, render_modes)
     if limit is None or limit > args.eval_max_steps:
+        known = f"a time limit of {limit}" if limit else "no time limit known to Gymnasium"
         say(
-            f"note: {args.env_id} has {f'a time limit of {limit}' if limit else 'no time limit'}; "
+            f"note: {args.env_id} has {known}; "
             f"evaluations end an episode after --eval-max-steps {args.eval_max_steps}",
             file=sys.stderr,
         )
@@ -1689,32 +1723,19 @@ def check_video(args, render_modes):
     with contextlib.closing(env):
         env.reset()
         try:
-            env.render()
+            frame = env.render()
         except Exception as error:
             raise UsageError(
                 f"--capture-video: this machine cannot render ({error}); without a screen, set "
                 "MUJOCO_GL=egl (package libegl1) or MUJOCO_GL=osmesa (libosmesa6)"
             ) from error
-
-
-@dataclass
-class CommandLine:
-    """The options in two groups, as --help shows them."""
-
-    run: tyro.conf.OmitArgPrefixes[RunArgs]
-    algorithm: tyro.conf.OmitArgPrefixes[AlgorithmArgs]
+    if frame is None:
+        raise UsageError(f"--capture-video: {args.env_id}'s render() returns no frame")
 
 
 def command_line(defaults):
-    def part(kind):
-        return kind(
-            **{each.name: getattr(defaults, each.name) for each in dataclasses.fields(kind)}
-        )
-
-    default = CommandLine(run=part(RunArgs), algorithm=part(AlgorithmArgs))
     description = textwrap.indent(__doc__, " ")  # indented, or tyro would join the lines
-    given = tyro.cli(CommandLine, default=default, description=description)
-    return Args(**vars(given.run), **vars(given.algorithm))
+    return tyro.cli(Args, default=defaults, description=description)
 
 
 def parse_args():

@@ -66,9 +66,10 @@ Json = Annotated[dict, tyro.conf.arg(constructor=json.loads, metavar="JSON")]
 
 
 @dataclass
-class RunArgs:
-    """Options of every script."""
+class Args:
+    """All options: `q_learning.train(q_learning.Args(env_id="Taxi-v4"))`."""
 
+    # options of every script
     env_id: str = "FrozenLake-v1"  # Gymnasium task; my_module:MyTask-v0 for one of your own
     env_kwargs: Json = field(default_factory=dict)  # options of the task: '{"is_slippery": false}'
     max_episode_steps: int | None = None  # time limit in steps; None: the task's own
@@ -82,7 +83,8 @@ class RunArgs:
     compile: bool = False  # compile the updates with torch.compile
     # environment steps between evaluations; 0: evaluate at the start and the end only
     eval_frequency: int = 20_000
-    # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time
+    # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time:
+    # each evaluation closes training's, which is made anew and played back to where it was
     eval_episodes: int = 10
     eval_max_steps: int = 30_000  # steps after which an evaluation cuts an episode short
     # environment steps between checkpoints; 0: save at the start and the end only
@@ -98,22 +100,13 @@ class RunArgs:
     track: bool = False  # log to Weights & Biases too
     wandb_project_name: str = "discrete-control"  # project in Weights & Biases
 
-
-@dataclass
-class AlgorithmArgs:
-    """Options of this algorithm."""
-
+    # options of this algorithm
     num_envs: int = 1  # N, environments that step together
     gamma: float = 0.99  # γ, discount factor
     learning_rate: float = 0.5  # α at the start; it falls linearly to 0 over the run
     start_epsilon: float = 1.0  # ε, probability of a random action, at the start
     end_epsilon: float = 0.2  # ε at the end
     exploration_fraction: float = 1.0  # part of the run over which ε falls linearly
-
-
-@dataclass
-class Args(AlgorithmArgs, RunArgs):
-    """All options: `q_learning.train(q_learning.Args(env_id="Taxi-v4"))`."""
 
 
 def check_algorithm_args(args):
@@ -237,17 +230,33 @@ class Task(gym.Wrapper):
     def flat(self, obs):
         """An observation of the task → float32 [O]."""
         try:
+            must_fit(self.task_space, obs)
             if not isinstance(self.task_space, gym.spaces.Box):  # such as a Dict of Boxes
                 return gym.spaces.flatten(self.task_space, obs).astype(np.float32)
-            array = np.asarray(obs, dtype=np.float32)
-            if array.shape != self.task_space.shape:
-                raise ValueError(f"its shape is {array.shape}")
+            return np.asarray(obs, dtype=np.float32).reshape(-1)
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise TypeError(
                 f"the task's observation must match its observation_space {self.task_space}, "
                 f"not {obs!r} ({error})"
             ) from None
-        return array.reshape(-1)
+
+
+def must_fit(space, obs):
+    """Refuses an observation that gym.spaces.flatten would misread without a word.
+
+    The bounds of a Box may be exceeded.
+    """
+    if isinstance(space, gym.spaces.Box):
+        if np.shape(obs) != space.shape:
+            raise ValueError(f"a shape is {np.shape(obs)}, not {space.shape}")
+    elif isinstance(space, gym.spaces.Dict):
+        for name, part in space.spaces.items():
+            must_fit(part, obs[name])
+    elif isinstance(space, gym.spaces.Tuple):
+        for part, value in zip(space.spaces, obs, strict=True):
+            must_fit(part, value)
+    elif not space.contains(obs):
+        raise ValueError(f"{obs!r} is not in {space}")
 
 
 def to_number(name, value):
@@ -258,9 +267,13 @@ def to_number(name, value):
 
 
 class WorkerTask(Task):
-    """A task in a process of its own, which sends its errors to the main process as text."""
+    """A task in a process of its own, which sends its errors to the main process as text.
+
+    It seeds PyTorch's generator too, of which all processes begin with the same copy.
+    """
 
     def reset(self, **options):
+        torch.manual_seed(options["seed"])
         return self.with_traceback(super().reset, **options)
 
     def step(self, action):
@@ -427,14 +440,14 @@ class Environments:
 
     def must_be_finite(self, name, array):
         if not np.isfinite(array).all():
-            raise TrainingError(f"the {name} is not finite at {self.place()}: {array}")
+            raise TrainingError(f"the {name} is not finite at {self.moment()}: {array}")
 
     @contextlib.contextmanager
     def naming_the_step(self):
         """Adds the step number to an exception of the task, keeping its traceback.
 
-        After a process of an async environment was killed, `is_stepping` stays True: there is no
-        result that close() could wait for.
+        `is_stepping` stays True if a process of an async environment was killed, or if Ctrl-C
+        interrupted the step: close() then kills what does not answer within a second.
         """
         self.is_stepping = True
         try:
@@ -442,14 +455,14 @@ class Environments:
         except Exception as error:
             if self.backend == "async" and isinstance(error, (EOFError, OSError)):
                 raise TrainingError(
-                    f"a process of an environment was killed at {self.place()} (out of memory?)"
+                    f"a process of an environment was killed at {self.moment()} (out of memory?)"
                 ) from error
-            error.add_note(f"The task raised this at {self.place()}.")
+            error.add_note(f"The task raised this at {self.moment()}.")
             self.is_stepping = False
             raise
         self.is_stepping = False
 
-    def place(self):
+    def moment(self):
         return f"step {self.global_step} of {self.purpose}"
 
     def state_dict(self):
@@ -623,7 +636,8 @@ ARROWS = {  # of the actions 0 to 3
 def compare_with_optimum(agent, args, folder):
     """Prints the greedy policy and its exact value beside the optimum, and draws both.
 
-    The values are means over the states in which an episode can start.
+    The values are means over the states in which an episode can start. They are those of the task's
+    table P, which leaves out what wrappers change, and the fickle passengers of Taxi.
     """
     with contextlib.closing(make_env(args)) as env:
         task = env.unwrapped
@@ -651,7 +665,7 @@ def compare_with_optimum(agent, args, folder):
             for row in policy.reshape(shape):
                 say("    " + " ".join(arrows[action] for action in row))
             draw(folder / "policy.png", arrows, shape, policy, value, optimal)
-        say(f"exact value of this policy: {learned:.5f}, of the best policy: {best:.5f}")
+        say(f"exact value by P: of this policy {learned:.5f}, of the best policy {best:.5f}")
 
 
 def draw(path, arrows, shape, policy, value, optimal):
@@ -933,6 +947,7 @@ class Run:
         if one_at_a_time:  # for simulators limited to one instance
             self.envs.close()
         video_folder = self.folder / "videos" / f"step-{self.step}"
+        generators = generators_state()
         self.agent.eval()
         try:
             with self.interruptible():
@@ -946,6 +961,7 @@ class Run:
             return
         finally:
             self.agent.train()
+            set_generators_state(generators)
         self.evaluation_pending = False
         result = summary(episodes)
         is_best = result["return_mean"] > max(
@@ -1045,7 +1061,7 @@ class Run:
         if self.first_step == self.step:
             more = 2 * self.args.total_timesteps
             say(f"this run is finished; to extend it, add for example --total-timesteps {more}")
-        can_render = "rgb_array" in self.envs.envs.metadata.get("render_modes", [])
+        can_render = "rgb_array" in (self.envs.envs.metadata.get("render_modes") or [])
         video = ["--capture-video"] if can_render else []
         say(f"finished at step {self.step}; watch: {command_to('--evaluate', self.folder, *video)}")
 
@@ -1060,8 +1076,12 @@ def stop_signals():
 
 def say(text, file=None):
     """Prints above the progress bar."""
-    tqdm.write(text, file=file or sys.stdout)
-    (file or sys.stdout).flush()
+    stream = file or sys.stdout
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except BrokenPipeError:  # as by `| tee log`, which Ctrl-C ends before the run is saved
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def command_to(*arguments):
@@ -1104,11 +1124,17 @@ def make_folder(args):
 def replacing(path, mode="wb"):
     """Opens a file that replaces `path` once it is complete, so that `path` is always whole."""
     new_path = path.with_name(path.name + ".tmp")
-    with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new_path, path)
+    try:
+        with open(new_path, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new_path, path)
+    except (OSError, RuntimeError) as error:
+        reason = error.__context__ or error  # torch.save hides what a full disk raises
+        if not isinstance(reason, OSError):
+            raise
+        raise TrainingError(f"{path} cannot be written: {reason}") from error
 
 
 def load_checkpoint(path):
@@ -1143,7 +1169,7 @@ def set_generators_state(state):
     for i, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(cuda_state, i)
     if torch.backends.mps.is_available():
-        for mps_state in state.get("mps", []):  # older checkpoints have none
+        for mps_state in state["mps"]:
             torch.mps.set_rng_state(mps_state)
     np.random.set_state(("MT19937", *state["numpy"]))
     random.setstate(state["python"])
@@ -1154,25 +1180,21 @@ def evaluate(agent, args, video_folder):
     """Plays `eval_episodes` episodes without exploration, with the same seeds each time.
 
     Each has an environment of its own, so that short episodes do not count more than long ones.
-    Returns a list of Episode. Training's random generators stay as they were.
+    Returns a list of Episode.
     """
     device = next(agent.parameters()).device
     video_folder = video_folder if args.capture_video else None
     episodes = {}
-    generators = generators_state()
-    try:
-        with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
-            envs.begin_all()
-            for _ in range(args.eval_max_steps):
-                envs.step(agent.act(envs.obs, explore=False))
-                for episode in envs.take_finished():
-                    episodes.setdefault(episode.env, episode)
-                if len(episodes) == args.eval_episodes:
-                    break
-            for i in range(args.eval_episodes):
-                episodes.setdefault(i, envs.episode(i))  # what eval_max_steps cut short
-    finally:
-        set_generators_state(generators)
+    with Environments(args, args.eval_episodes, device, "evaluation", video_folder) as envs:
+        envs.begin_all()
+        for _ in range(args.eval_max_steps):
+            envs.step(agent.act(envs.obs, explore=False))
+            for episode in envs.take_finished():
+                episodes.setdefault(episode.env, episode)
+            if len(episodes) == args.eval_episodes:
+                break
+        for i in range(args.eval_episodes):
+            episodes.setdefault(i, envs.episode(i))  # what eval_max_steps cut short
     if video_folder:
         say(f"video: {video_folder}")
     return list(episodes.values())
@@ -1280,11 +1302,13 @@ def processor_name():
 
 
 def as_declared(option, value):
-    """The value of an option, a field of Args, as its type has it, from JSON or from a program."""
+    """Converts an option's value, from JSON or from a program, to its declared type."""
     if isinstance(value, str) and Path in (option.type, *get_args(option.type)):
         return Path(value)
     if isinstance(value, (list, np.ndarray)) and get_origin(option.type) is tuple:
         value = tuple(value)
+    if option.type is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # such as 1e6 in a program
     return without_numpy(value)
 
 
@@ -1455,9 +1479,14 @@ def check_task(args):
         raise UsageError(f"{option}: {error}") from None
     except ModuleNotFoundError as error:
         module = args.env_id.partition(":")[0]
-        if error.__cause__ is None or error.__cause__.name != module.partition(".")[0]:
+        missing = getattr(error.__cause__, "name", None)
+        if missing is None or not f"{module}.".startswith(f"{missing}."):
             raise  # the module of the task is there; one that it imports is not
         raise UsageError(f"{option}: no module {module}, here or installed") from None
+    except ImportError as error:
+        if "gymnasium-robotics" not in str(error):  # what Gymnasium says of HalfCheetah-v3
+            raise
+        raise UsageError(f"{option}: {error}") from None
     except TypeError as error:
         if any(f"unexpected keyword argument '{name}'" in str(error) for name in args.env_kwargs):
             raise UsageError(f"--env-kwargs {json.dumps(args.env_kwargs)}: {error}") from None
@@ -1465,12 +1494,13 @@ def check_task(args):
     with contextlib.closing(env):
         check_spaces(option, env)
         limit = env.spec.max_episode_steps if env.spec else None
-        render_modes = env.metadata.get("render_modes", [])
+        render_modes = env.metadata.get("render_modes") or []
     if args.capture_video:
         check_video(args, render_modes)
     if limit is None or limit > args.eval_max_steps:
+        known = f"a time limit of {limit}" if limit else "no time limit known to Gymnasium"
         say(
-            f"note: {args.env_id} has {f'a time limit of {limit}' if limit else 'no time limit'}; "
+            f"note: {args.env_id} has {known}; "
             f"evaluations end an episode after --eval-max-steps {args.eval_max_steps}",
             file=sys.stderr,
         )
@@ -1499,31 +1529,18 @@ def check_video(args, render_modes):
     with contextlib.closing(env):
         env.reset()
         try:
-            env.render()
+            frame = env.render()
         except Exception as error:
             raise UsageError(
                 f"--capture-video: this machine cannot render ({error}); is pygame installed?"
             ) from error
-
-
-@dataclass
-class CommandLine:
-    """The options in two groups, as --help shows them."""
-
-    run: tyro.conf.OmitArgPrefixes[RunArgs]
-    algorithm: tyro.conf.OmitArgPrefixes[AlgorithmArgs]
+    if frame is None:
+        raise UsageError(f"--capture-video: {args.env_id}'s render() returns no frame")
 
 
 def command_line(defaults):
-    def part(kind):
-        return kind(
-            **{each.name: getattr(defaults, each.name) for each in dataclasses.fields(kind)}
-        )
-
-    default = CommandLine(run=part(RunArgs), algorithm=part(AlgorithmArgs))
     description = textwrap.indent(__doc__, " ")  # indented, or tyro would join the lines
-    given = tyro.cli(CommandLine, default=default, description=description)
-    return Args(**vars(given.run), **vars(given.algorithm))
+    return tyro.cli(Args, default=defaults, description=description)
 
 
 def parse_args():

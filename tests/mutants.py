@@ -413,25 +413,25 @@ MEMORY = [
     ),
     *at(
         CRITIC,
-        "Rollout.is_full",
+        "RolloutBuffer.is_full",
         MATH_ON,
         ("a rollout is a step longer", "... == self.num_steps", "... > self.num_steps"),
     ),
     *at(
         CRITIC,
-        "Rollout.take",
+        "RolloutBuffer.take",
         MATH_ON + AUDIT,
         ("rollouts overlap", "self.transitions = []", "self.transitions = self.transitions[-1:]"),
     ),
     *at(
         ON_POLICY,
-        "Rollout.take",
+        "RolloutBuffer.take",
         MATH_ON + AUDIT,
         ("environments before steps", "torch.stack(column)", "torch.stack(column, dim=1)"),
     ),
     *at(
         ON_POLICY,
-        "Rollout.load_state_dict",
+        "RolloutBuffer.load_state_dict",
         RESUME,
         (
             "a resumed run begins with an empty rollout",
@@ -441,25 +441,25 @@ MEMORY = [
     ),
     *at(
         REINFORCE,
-        "Rollout.add",
+        "RolloutBuffer.add",
         MATH_ON + AUDIT,
         ("a time limit ends no episode", "done = ...", "done = transition.terminated"),
     ),
     *at(
         REINFORCE,
-        "Rollout.is_full",
+        "RolloutBuffer.is_full",
         MATH_ON + AUDIT,
         ("one environment's episode is enough", "self.ended.all()", "self.ended.any()"),
     ),
     *at(
         REINFORCE,
-        "Rollout.take",
+        "RolloutBuffer.take",
         MATH_ON + AUDIT,
         ("earlier episodes count as finished", "self.ended = ...", "pass"),
     ),
     *at(
         REINFORCE,
-        "Rollout.load_state_dict",
+        "RolloutBuffer.load_state_dict",
         RESUME,
         ("a resumed run forgets which episodes are finished", "self.ended = ...", "pass"),
     ),
@@ -504,7 +504,7 @@ NETWORKS = [
         MATH_ON,
         (
             "the discounted return runs over episode ends",
-            "running = not_done_t * ...",
+            "running = (1 - done_t) * ...",
             "running = ...",
         ),
         ("the return is not discounted", "self.gamma * ...", "..."),
@@ -518,12 +518,12 @@ NETWORKS = [
         MATH_ON,
         (
             "the last layer is bounded by a tanh",
-            "nn.Sequential(*layers, orthogonal_linear(*sizes[-2:], last_gain))",
-            "nn.Sequential(*layers, orthogonal_linear(*sizes[-2:], last_gain), nn.Tanh())",
+            "nn.Sequential(*layers, orthogonal_linear(*output, last_gain))",
+            "nn.Sequential(*layers, orthogonal_linear(*output, last_gain), nn.Tanh())",
         ),
         (
             "the first actions are large",
-            "orthogonal_linear(*sizes[-2:], last_gain)",
+            "orthogonal_linear(*output, last_gain)",
             "orthogonal_linear(*sizes[-2:], 100)",
         ),
     ),
@@ -533,8 +533,8 @@ NETWORKS = [
         MATH_OFF,
         (
             "the last layer cannot be negative",
-            "nn.Sequential(*layers, nn.Linear(*sizes[-2:]))",
-            "nn.Sequential(*layers, nn.Linear(*sizes[-2:]), nn.ReLU())",
+            "nn.Sequential(*layers, nn.Linear(*output))",
+            "nn.Sequential(*layers, nn.Linear(*output), nn.ReLU())",
         ),
     ),
     *at(
@@ -663,7 +663,7 @@ ADVANTAGES = [
     ),
     *at(
         REINFORCE,
-        "discounted_return [PG-2]",
+        "returns_to_go [PG-2]",
         MATH_ON,
         ("returns run over episode ends", "1 - done[t]", "1"),
         ("returns are not discounted", "gamma * (1 - done[t])", "(1 - done[t])"),
@@ -677,17 +677,21 @@ ADVANTAGES = [
         ("the baseline is one for all steps", "baseline[:, None]", "baseline.mean()"),
         (
             "steps past the last row share no row",
-            "row = ...",
-            "row = torch.arange(len(return_)) % 4",
+            "t = ...",
+            "t = torch.arange(len(return_)) % 4",
         ),
-        ("the baseline counts rollouts", "is_first.sum(dim=1)", "is_first.amax(dim=1)"),
+        (
+            "the baseline counts rollouts",
+            "in_first_episode.sum(dim=1)",
+            "in_first_episode.amax(dim=1)",
+        ),
         (
             "the baseline takes all of the new returns",
             "advantage.sum(dim=1) / count",
             "advantage.sum(dim=1)",
         ),
         ("the baseline is added", "return_ - baseline[:, None]", "return_ + baseline[:, None]"),
-        ("incomplete episodes count", "... * is_first", "..."),
+        ("incomplete episodes count", "... * in_first_episode", "..."),
         (
             "the baseline learns from incomplete episodes",
             "advantage.sum(dim=1) / count",
@@ -758,8 +762,8 @@ ON_POLICY_AGENTS = [
         ),
         (
             "half of the minibatches",
-            "zip(*shuffled, strict=True)",
-            "list(zip(*shuffled, strict=True))[::2]",
+            "order.split(size)",
+            "order.split(size)[::2]",
         ),
         ("one pass only", "range(self.args.update_epochs)", "range(1)"),
         (
@@ -1257,7 +1261,7 @@ TRAINING = [
 DISCRETE_MATH = [
     *at(
         DQNS + DQN_ATARI,
-        "Agent.set_learning_rate",
+        "Agent.anneal_learning_rate",
         TABLE_AND_DQN,
         ("the learning rate never falls", "fraction * group['initial_lr']", "group['initial_lr']"),
     ),
@@ -1569,7 +1573,7 @@ RUN = [
     ),
     *at(
         ALL,
-        "evaluate",
+        "Run.evaluate",
         RUNS + PEOPLE,
         ("evaluation draws from training's generators", "set_generators_state(generators)", "pass"),
     ),
@@ -1714,11 +1718,6 @@ PEOPLES_WAYS = [
         "Task.flat",
         PEOPLE,
         (
-            "observations of another shape than their space",
-            "array.shape != self.task_space.shape",
-            "False",
-        ),
-        (
             "a Dict is an array",
             "not isinstance(self.task_space, gym.spaces.Box)",
             "False",
@@ -1728,6 +1727,44 @@ PEOPLES_WAYS = [
             "(TypeError, ValueError, KeyError, IndexError)",
             "(TypeError, ValueError, KeyError)",
         ),
+    ),
+    *at(
+        ALL,
+        "must_fit",
+        (
+            "test_people_tasks.py::test_an_observation_outside_of_its_space_is_named",
+            "test_people_tasks.py::test_observations_beyond_the_bounds_of_a_box_are_taken_as_they_are",
+        ),
+        ("observations of another shape than their space", "np.shape(obs) != ...", "False"),
+        ("an observation that a discrete space lacks", "not space.contains(obs)", "False"),
+        ("the parts of a Dict are not looked at", "must_fit(part, obs[name])", "pass"),
+        ("a Tuple may be shorter", "strict=True", "strict=False"),
+        ("the bounds of a Box must be kept", "np.shape(obs) != ...", "not space.contains(obs)"),
+    ),
+    *at(
+        ALL,
+        "WorkerTask.reset",
+        (
+            "test_people_tasks.py::"
+            "test_tasks_that_draw_from_pytorch_differ_in_processes_of_their_own_and_resume_exactly",
+        ),
+        (
+            "all processes draw the same numbers from PyTorch",
+            "torch.manual_seed(options['seed'])",
+            "pass",
+        ),
+    ),
+    *at(
+        ALL,
+        "say",
+        ("test_resume.py::test_a_stopped_run_is_saved_also_where_nobody_reads_what_it_says",),
+        ("a reader who has gone ends the run", "BrokenPipeError", "EOFError"),
+    ),
+    *at(
+        ALL,
+        "replacing",
+        ("test_resume.py::test_dying_while_a_checkpoint_is_written_leaves_the_one_before",),
+        ("a full disk is hidden by torch.save's error", "error.__context__ or error", "error"),
     ),
     *at(
         ALL,

@@ -7,6 +7,7 @@ import time
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 
@@ -174,6 +175,14 @@ class GlobalNoise(Point):
         return self.observe(), self.reward(), random.random() < 0.05, False, {}
 
 
+class TorchNoise(Point):
+    """Randomness from PyTorch, as of a learned model."""
+
+    def step(self, action):
+        self.x = torch.randn(2).numpy().clip(-9, 9)
+        return self.observe(), self.reward(), False, False, {}
+
+
 class Undetermined(Point):
     """Neither seed nor actions determine it."""
 
@@ -239,17 +248,6 @@ class ChangesItsAction(Point):
         return super().step(action)
 
 
-class Beyond(Point):
-    """Observes a 3, where there are only 0 to 2."""
-
-    def __init__(self):
-        super().__init__()
-        self.observation_space = Discrete(3)
-
-    def observe(self):
-        return 3
-
-
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
@@ -282,6 +280,17 @@ class NoScreen(Point):
 
     def render(self):
         raise RuntimeError("no display")
+
+
+class NoFrame(NoScreen):
+    """Says that it has frames, but render() is not written yet."""
+
+    def render(self):
+        pass
+
+
+class NoRenderModes(Point):
+    metadata = {"render_modes": None}
 
 
 class SlowSteps(Point):
@@ -327,7 +336,9 @@ gym.register("RaggedInfo-v0", RaggedInfo, max_episode_steps=50)
 gym.register("Success-v0", Success, max_episode_steps=50)
 gym.register("SuccessOfEvenSeeds-v0", SuccessOfEvenSeeds, max_episode_steps=50)
 gym.register("ChangesItsAction-v0", ChangesItsAction, max_episode_steps=50)
-gym.register("Beyond-v0", Beyond, max_episode_steps=50, disable_env_checker=True)
+gym.register("TorchNoise-v0", TorchNoise, max_episode_steps=50)
+gym.register("NoFrame-v0", NoFrame, max_episode_steps=50)
+gym.register("NoRenderModes-v0", NoRenderModes, max_episode_steps=50)
 gym.register("SuccessUntilTheLastStep-v0", SuccessUntilTheLastStep, max_episode_steps=50)
 gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
 gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)

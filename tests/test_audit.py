@@ -56,7 +56,7 @@ def stored_transitions(script, monkeypatch, tmp_path, num_envs, vectorization):
         args.update_epochs = 1
         args.num_minibatches = 2
     rollouts = []
-    take = module.Rollout.take
+    take = module.RolloutBuffer.take
 
     def remember_rollout(self):
         rollouts.append(take(self))
@@ -64,7 +64,7 @@ def stored_transitions(script, monkeypatch, tmp_path, num_envs, vectorization):
             assert (rollouts[-1].obs[0, :, 1] == 0).all()
         return module.Transition(*[column.clone() for column in rollouts[-1]])
 
-    monkeypatch.setattr(module.Rollout, "take", remember_rollout)
+    monkeypatch.setattr(module.RolloutBuffer, "take", remember_rollout)
     module.train(args)
     return [torch.cat(columns) for columns in zip(*rollouts, strict=True)]
 

@@ -13,7 +13,7 @@ LAYER_NORM = (
     "layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]",
     "layers += [nn.Linear(fan_in, fan_out), nn.LayerNorm(fan_out), nn.ReLU()]",
 )
-OPTION = '    """Options of this algorithm."""\n'
+OPTION = "    # options of this algorithm\n"
 UHLENBECK = '''class Noise(nn.Module):
     """Ornstein-Uhlenbeck."""
 

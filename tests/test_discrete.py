@@ -269,17 +269,25 @@ def test_DQN_2_the_target_is_that_of_the_paper(script):
     np.testing.assert_allclose(agent.target(batch).numpy(), expected, rtol=1e-12)
 
 
-def target_of(script, values, target_values):
-    """y of a step without a reward, where the networks give these values to the actions."""
+def targets_of(script, values, target_values):
+    """y [S] of steps without a reward into states s = 0 to S − 1, where the networks give these
+    values [S, A] to the actions.
+    """
     module = load(script)
-    agent = make_agent(script, 1, len(values), hidden_sizes=(), gamma=1.0)
-    networks = ((agent.q_network, values), (agent.target_network, target_values))
-    for network, biases in networks:
-        network.net[0].weight.data.zero_()
-        network.net[0].bias.data.copy_(torch.tensor(biases))
-    batch = make_batch(module, size=1, obs_size=1, num_actions=2)
-    zero = torch.zeros(1, dtype=torch.float64)
-    return agent.target(batch._replace(reward=zero, terminated=zero)).item()
+    num_states, num_actions = np.shape(values)
+    agent = make_agent(script, num_states, num_actions, hidden_sizes=(), gamma=1.0)
+    for network, table in ((agent.q_network, values), (agent.target_network, target_values)):
+        network.net[0].weight.data.copy_(torch.tensor(table).T)
+        network.net[0].bias.data.zero_()
+    batch = make_batch(module, num_states, num_states, num_actions)
+    one_hot = torch.eye(num_states, dtype=torch.float64)
+    zero = torch.zeros(num_states, dtype=torch.float64)
+    return agent.target(batch._replace(next_obs=one_hot, reward=zero, terminated=zero)).numpy()
+
+
+def target_of(script, values, target_values):
+    """y of one such step, from values [A]."""
+    return targets_of(script, [values], [target_values]).item()
 
 
 def test_DDQN_1_the_network_that_learns_chooses():
@@ -591,7 +599,7 @@ def test_q_learning_finds_the_best_way_over_the_ice(call, tmp_path):
     """Not slippery: the shortest way, at its value by hand."""
     lake = ["--env-kwargs", '{"is_slippery": false}', "--total-timesteps", 8000]
     said = call("q_learning", *lake, "--eval-frequency", 0, "--run-dir", "run").out
-    assert "exact value of this policy: 0.95099, of the best policy: 0.95099" in said
+    assert "exact value by P: of this policy 0.95099, of the best policy 0.95099" in said
     arrows = re.findall("^    ([←↓→↑]) ([←↓→↑]) ([←↓→↑]) ([←↓→↑])$", said, re.M)
     place = [0, 0]
     for _ in range(6):
@@ -611,9 +619,7 @@ def test_the_maximum_of_independent_noise_is_too_large_and_double_q_is_not_foole
     largest = (x * density).sum() * (x[1] - x[0])
     rng = np.random.default_rng(0)
     for script, expected in (("dqn", largest), ("double_dqn", 0.0)):
-        targets = []
-        for _ in range(1500):
-            noise = rng.normal(size=(2, 10))
-            targets.append(target_of(script, noise[0].tolist(), noise[1].tolist()))
+        noise = rng.normal(size=(2, 1500, 10))
+        targets = targets_of(script, noise[0], noise[1])
         error = 4 * np.std(targets) / len(targets) ** 0.5
         assert np.mean(targets) == pytest.approx(expected, abs=error)

@@ -164,6 +164,7 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(target), link
 
 
+@functools.cache
 def names(code):
     """The words of a program, but for those in its comments and in what it says."""
     found = set()

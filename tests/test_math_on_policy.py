@@ -178,7 +178,7 @@ def test_PG_1_is_the_log_density_of_scipy(name):
 def test_PG_2_is_the_discounted_rest_of_the_episode(name, data):
     reward, *_, terminated, truncated = data
     done = np.maximum(terminated, truncated)
-    found = load(name).discounted_return(torch.tensor(reward), torch.tensor(done), 0.9)
+    found = load(name).returns_to_go(torch.tensor(reward), torch.tensor(done), 0.9)
     np.testing.assert_allclose(found, rest_of_episode(reward, done, 0.9), rtol=1e-12, atol=1e-12)
 
 
@@ -841,7 +841,7 @@ def test_reinforce_says_when_it_learned_nothing(call):
 
 def test_a_batch_of_reinforce_waits_for_an_episode_of_every_environment():
     module = load("reinforce")
-    rollout = module.Rollout(2, torch.device("cpu"))
+    rollout = module.RolloutBuffer(2, torch.device("cpu"))
     step = module.Transition(*[torch.zeros(2)] * 6)
     rollout.add(step._replace(terminated=torch.tensor([1.0, 0.0])))
     assert not rollout.is_full()

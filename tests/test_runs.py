@@ -66,6 +66,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(script, call, tmp_path):
     assert first != (tmp_path / "other" / "episodes.csv").read_text()
 
 
+@ONE_OF_EACH
 def test_sync_async_and_native_give_the_same_run_to_the_bit(script, call, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
     for how in ("sync", "async", "native"):
@@ -77,9 +78,15 @@ def test_sync_async_and_native_give_the_same_run_to_the_bit(script, call, tmp_pa
     assert_same_run(tmp_path / "sync", tmp_path / "native", but)
 
 
-@pytest.mark.parametrize("task", ["InvertedPendulum-v5", "people_tasks:GlobalNoise-v0"])
+@pytest.mark.parametrize(
+    "script, task",
+    [
+        *((script, "InvertedPendulum-v5") for script in SCRIPTS),
+        ("td3", "people_tasks:GlobalNoise-v0"),
+    ],
+)
 def test_evaluating_more_often_does_not_change_training_by_a_bit(script, task, call, tmp_path):
-    """Nor where the task draws from generators that training's environments use too."""
+    """Nor if the task draws from generators that training's environments use too."""
     options = [*SMALL[script], "--env-id", task]
     call(script, *options, "--run-dir", "often")
     options += ["--eval-frequency", 0, "--eval-episodes", 3, "--checkpoint-frequency", 0]
@@ -168,10 +175,11 @@ def test_best_is_the_policy_of_the_best_evaluation(script, call, tmp_path):
 def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
     shutil.copy(ROOT / f"{script}.py", tmp_path)
     here = tmp_path / f"{script}.py"
-    said = run(here, *SMALL[script], "--env-id", "Pendulum-v1", cwd=tmp_path).stdout
+    task = ["--env-id", "HalfCheetah-v5", "--max-episode-steps", 50]
+    said = run(here, *SMALL[script], *task, cwd=tmp_path).stdout
     (folder,) = (tmp_path / "runs").iterdir()
     assert f"resume with: python {script}.py --resume runs/{folder.name}" in said
-    assert folder.name.startswith(f"Pendulum-v1__{script}__1__")
+    assert folder.name.startswith(f"HalfCheetah-v5__{script}__1__")
     files = {"config.json", "evaluations.csv", "episodes.csv", "checkpoint.pt", "best.pt"}
     files.add(f"{script}.py")
     found = {path.name for path in folder.iterdir() if "tfevents" not in path.name}
@@ -183,16 +191,17 @@ def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
     header = "global_step,episode_return,episode_length\n"
     assert (folder / "episodes.csv").read_text().startswith(header)
     config = json.loads((folder / "config.json").read_text())
-    assert config["options"]["env_id"] == "Pendulum-v1"
+    assert config["options"]["env_id"] == "HalfCheetah-v5"
     assert config["options"]["device"] == "auto" and config["device"] == "cpu"
     steps = int(evaluations(folder)[-1]["global_step"])
     run(here, "--resume", folder, "--total-timesteps", 2 * steps, cwd=tmp_path)
     assert int(evaluations(folder)[-1]["global_step"]) == 2 * steps
     assert f"policy of step {2 * steps}" in run(here, "--evaluate", folder, cwd=tmp_path).stdout
+    # MuJoCo's warnings, such as that Gymnasium's model of the cheetah is deprecated, go into no file
     assert {path.name for path in tmp_path.iterdir()} == {f"{script}.py", "runs"}
 
 
-@pytest.mark.parametrize("num_envs", [1, 3, 4])
+@pytest.mark.parametrize("num_envs", [1, 3])
 def test_total_timesteps_counts_the_steps_of_all_environments(script, num_envs, call, tmp_path):
     options = [*SMALL[script], "--num-envs", num_envs, "--total-timesteps", 1000]
     if script == "ppo_continuous":

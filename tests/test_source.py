@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import re
 import sys
 from pathlib import Path
@@ -24,9 +25,9 @@ SECTIONS = [
     "7  run folder, checkpoint, evaluation, command line: the same text in all scripts",
 ]
 # what may have the same name and another text: each script's own options, networks and algorithm
-OWN = {"AlgorithmArgs", "Args", "check_algorithm_args", "Agent", "train"}
+OWN = {"Args", "check_algorithm_args", "Agent", "train"}
 # besides, what the on-policy and the off-policy scripts share among themselves only
-SHARED_BY_KIND = {"mlp", "Actor", "Critic", "Rollout", "Batch"}
+SHARED_BY_KIND = {"mlp", "Actor", "Critic", "RolloutBuffer", "Batch"}
 KIND = {
     "reinforce": "on-policy",
     "a2c": "on-policy",
@@ -49,7 +50,7 @@ DISCRETE_PLUMBING = {
     "check_video",
 }
 # the definitions of dqn.py that have another text in dqn_atari.py, and those it has besides
-OWN_OF_ATARI = {"RunArgs", "AlgorithmArgs", "Args", "check_algorithm_args", "train"}
+OWN_OF_ATARI = {"Args", "check_algorithm_args", "train"}
 OWN_OF_ATARI |= {"make_env", "ReplayBuffer", "QNetwork", "Agent"}
 ONLY_IN_ATARI = {"make_atari_env", "NoOpStart", "GreyFrames"}
 NOT_IN_DISCRETE = {"why_not_native", "print_mujoco_warning", "scale_action"}
@@ -94,6 +95,7 @@ def section(script, number):
 PLUMBING = section("td3", 2) + section("td3", 7)
 
 
+@functools.cache
 def definitions(script):
     source = text(script)
     found = {}
@@ -142,7 +144,7 @@ def test_what_has_the_same_name_has_the_same_text():
             if name in OWN:
                 continue
             key = (name, KIND[script]) if name in SHARED_BY_KIND else name
-            if name == "Batch" or (script, name) == ("reinforce", "Rollout"):
+            if name == "Batch" or (script, name) == ("reinforce", "RolloutBuffer"):
                 continue  # what an update needs differs; REINFORCE collects whole episodes
             if (script, name) == ("reinforce", "Actor"):
                 continue  # it has no entropy: see the next test
