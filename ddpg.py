@@ -84,10 +84,10 @@ class Args:
     seed: int = 1  # seed of the networks, the environments and all noise
     total_timesteps: int = 1_000_000  # environment steps, summed over all environments
     # how environments step: sync, one after the other; async, each in a process of its own; native,
-    # by native_mujoco.py; auto, native where possible and else sync
+    # by native_mujoco.py; auto, native if possible, else sync
     vectorization: Literal["auto", "sync", "async", "native"] = "auto"
     device: str = "auto"  # cpu, cuda, cuda:1 or mps; auto: a CUDA GPU if there is one, else cpu
-    num_threads: int = 1  # CPU threads; more can help where nothing else is running
+    num_threads: int = 1  # CPU threads; more can help if nothing else is running
     # precision of float32 matrix products, as torch.set_float32_matmul_precision takes it
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
@@ -211,8 +211,8 @@ def make_vector_env(args, num_envs, video_folder=None):
 
 
 def why_not_native(args):
-    """None where `make_env` makes a MuJoCo task that native_mujoco.py can step, unchanged and not
-    wrapped; else the reason why it cannot.
+    """None if native_mujoco.py can step what `make_env` makes: a MuJoCo task, unchanged and not
+    wrapped. Otherwise the reason why it cannot.
     """
     if native_mujoco is None:
         return "native_mujoco.py could not be imported"
@@ -385,7 +385,7 @@ class Environments:
         self.purpose = purpose
         self.video_folder = video_folder
         self.global_step = 0
-        self.is_stepping = False  # stays True where Ctrl-C interrupts a step
+        self.is_stepping = False  # stays True if Ctrl-C interrupts a step
         self.open()
         self.action_space = self.envs.single_action_space
         self.obs_size = math.prod(self.envs.single_observation_space.shape)
@@ -611,7 +611,7 @@ class ReplayBuffer:
             truncated=truncated.squeeze(1),
         )
         self.total = 0  # transitions so far; number i is in row i % capacity
-        self.saved = 0  # how many of them are in files
+        self.saved = 0  # the first so many were saved; files of old ones may be gone
 
     def add(self, transition):
         """Takes one step of N environments."""
@@ -645,16 +645,16 @@ class ReplayBuffer:
         """Call after load_state_dict."""
         for path in folder.glob("replay.*.tmp"):  # of a process that was killed while it wrote
             path.unlink()
-        loaded = max(0, self.total - self.capacity)  # older transitions are not needed
+        needed = max(0, self.total - self.capacity)  # the first that is still missing
         for start, end, path in self.files(folder):
             if start >= self.total:
                 path.unlink()  # written for a checkpoint that was never completed
-            elif start <= loaded < end:
+            elif start <= needed < end:
                 rows = self.rows_of(start, end)
                 self.rows[rows] = torch.as_tensor(np.load(path)).to(self.rows)
-                loaded = end
-        if loaded < self.total:
-            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*")
+                needed = end
+        if needed < self.total:
+            raise UsageError(f"{folder}: transition {needed} is in none of its files replay.*")
 
     def files(self, folder):
         """(start, end, path) of each file, oldest first: it holds transitions start to end − 1."""
@@ -906,7 +906,7 @@ class Run:
         self.previous_step = 0
         self.earlier_seconds = 0.0  # time that the run took before it was resumed
         self.evaluations = []  # rows of evaluations.csv
-        self.evaluation_pending = True  # at step 0, and where a signal interrupted one
+        self.evaluation_pending = True  # at step 0, and if a signal interrupted one
         self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
         self.stop_signal = None
         self.is_interruptible = False
@@ -919,7 +919,7 @@ class Run:
                 self.old_handlers[number] = signal.signal(number, self.request_stop)
         return self
 
-    def __exit__(self, kind, error, where):
+    def __exit__(self, kind, error, trace):
         self.to_close.close()
         for number, handler in self.old_handlers.items():
             signal.signal(number, handler)
@@ -1046,7 +1046,7 @@ class Run:
             self.print_progress()
 
     def print_progress(self):
-        """A line instead of the progress bar, where there is no terminal."""
+        """A line instead of the progress bar, if there is no terminal."""
         self.last_line = time.perf_counter()
         seconds_per_step = (self.last_line - self.start_time) / max(1, self.step - self.first_step)
         left = timedelta(seconds=round(seconds_per_step * (self.args.total_timesteps - self.step)))
@@ -1113,7 +1113,7 @@ class Run:
             ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
         )
         for row in self.evaluations:
-            columns |= row  # success_rate, where the task has it
+            columns |= row  # success_rate, if the task has it
         with replacing(self.folder / "evaluations.csv", "w") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
@@ -1196,7 +1196,7 @@ class Run:
 
 
 def stop_signals():
-    """The signals that stop a run; a closed terminal's is left alone where nohup ignores it."""
+    """The signals that stop a run; a closed terminal's is left alone if nohup ignores it."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -1656,7 +1656,7 @@ def check_spaces(option, env):
     if not np.isfinite(widths).all():
         raise UsageError(
             f"{option}: its actions {actions} need bounds in every dimension; give the task an "
-            "action_space that has them, or, where a wrapper such as ClipAction hides them, leave "
+            "action_space that has them, or, if a wrapper such as ClipAction hides them, leave "
             "the wrapper out: this script clips actions"
         )
 

@@ -10,7 +10,7 @@ autoreset modes, masked resets, infos and frames are those of gymnasium.vector.S
 the bit.
 
 Options, beside those of the task (ctrl_cost_weight, xml_file and so on, as gym.make takes them):
-    max_episode_steps   the time limit; -1: none; the task's own where not given (1000; Reacher 50,
+    max_episode_steps   the time limit; -1: none; the task's own if not given (1000; Reacher 50,
                         Pusher 100)
     autoreset_mode      "NextStep" (as Gymnasium's), "SameStep", or "Disabled": the caller resets,
                         with options={"reset_mask": mask}
@@ -63,8 +63,9 @@ RENDER_MODES = (None, "rgb_array", "depth_array", "rgbd_tuple")
 class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
     """N environments of one task. All arrays are [N, …], one row for each environment.
 
-    A task says what it observes (`observe`), earns (`reward`) and tells (`place`). MuJoCo's derived
-    fields, such as xpos, are one substep behind positions and velocities, as Gymnasium's are.
+    A task defines its observations (`observe`), its rewards (`reward`) and the infos that a reset
+    gives too (`reset_info`). MuJoCo's derived fields, such as xpos, are one substep behind
+    positions and velocities, as Gymnasium's are.
     """
 
     gymnasium_class = None  # the task as Gymnasium has it
@@ -157,7 +158,7 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
                 self.generators[i], self.generator_seeds[i] = seeding.np_random(seed[i])
         self.was_reset = True
         self.begin_episodes(mask)
-        return self.observe(), masked(self.place(), mask.copy())
+        return self.observe(), masked(self.reset_info(), mask.copy())
 
     def check_mask(self, mask):
         is_mask = isinstance(mask, np.ndarray) and mask.dtype == bool
@@ -193,13 +194,13 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
         infos = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self.ended.any():
             beginning = self.ended
-            infos = final_infos(obs, info | self.place(), beginning)
+            infos = final_infos(obs, info | self.reset_info(), beginning)
         if beginning.any():
             self.begin_episodes(beginning)
             obs = self.observe()
             infos |= masked(info, ~beginning)  # a reset gives less than a step
             info = {}
-        infos |= masked(info | self.place(), np.ones(self.num_envs, dtype=bool))
+        infos |= masked(info | self.reset_info(), np.ones(self.num_envs, dtype=bool))
         return obs, reward, terminated, truncated, infos
 
     def simulate(self, actions):
@@ -258,7 +259,7 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
     def reward(self, actions):
         """Reward [N] and terminated [N] of the step just made, and its infos [N] by name."""
 
-    def place(self):
+    def reset_info(self):
         """Infos that a reset gives as well as a step."""
         return {}
 
@@ -303,7 +304,7 @@ def sum_of_squares(x):
 
 
 class Runner(NativeMujoco):
-    """Gets on along x: reward is speed and health, less the costs of control and contact.
+    """Moves along x: reward is speed and health, less the costs of control and contact.
 
     A task with can_fall has `healthy` [N], one with reads_contact_forces has `contact_cost` [N].
     """
@@ -353,7 +354,7 @@ class Runner(NativeMujoco):
             cost = cost + contact
         return gain - cost, terminated, info
 
-    def place(self):
+    def reset_info(self):
         return {"x_position": self.qpos[:, 0].copy()}
 
 
@@ -377,9 +378,9 @@ class Walker2d(Runner):
         upright = between(self.qpos[:, 1], self.options.healthy_z_range)
         return upright & between(self.qpos[:, 2], self.options.healthy_angle_range)
 
-    def place(self):
+    def reset_info(self):
         height = self.qpos[:, 1] - self.env.init_qpos[1]
-        return super().place() | {"z_distance_from_origin": height}
+        return super().reset_info() | {"z_distance_from_origin": height}
 
 
 class Hopper(Walker2d):
@@ -397,8 +398,8 @@ class Swimmer(Runner):
     def position(self):
         return self.qpos[:, :2].copy()
 
-    def place(self):
-        return super().place() | {
+    def reset_info(self):
+        return super().reset_info() | {
             "y_position": self.qpos[:, 1].copy(),
             "distance_from_origin": distance(self.qpos[:, :2]),
         }
@@ -467,8 +468,8 @@ class Humanoid(Swimmer):
     def healthy(self):
         return between(self.qpos[:, 2], self.options.healthy_z_range)
 
-    def place(self):
-        return super().place() | {
+    def reset_info(self):
+        return super().reset_info() | {
             "tendon_length": self.ten_length.copy(),
             "tendon_velocity": self.ten_velocity.copy(),
         }
@@ -486,11 +487,11 @@ class HumanoidStandup(Humanoid):
         info = {"reward_linup": up, "reward_quadctrl": -control, "reward_impact": -impact}
         return up - control - impact + 1, terminated, info
 
-    def place(self):
-        place = super().place()
-        place["z_distance_from_origin"] = self.qpos[:, 2] - self.env.init_qpos[2]
-        del place["distance_from_origin"]
-        return place
+    def reset_info(self):
+        info = super().reset_info()
+        info["z_distance_from_origin"] = self.qpos[:, 2] - self.env.init_qpos[2]
+        del info["distance_from_origin"]
+        return info
 
 
 class InvertedPendulum(NativeMujoco):
@@ -627,9 +628,9 @@ NOT_COMPARED = {
 
 
 def difference(env):
-    """What sets `env`, a single environment, apart from what this module simulates, in words.
+    """Why this module cannot simulate `env`, a single environment, in words.
 
-    None where `env` is one of the eleven tasks just as gym.make makes it from `env.spec`: then
+    None if `env` is one of the eleven tasks just as gym.make makes it from `env.spec`: then
     `vectorize(env, …)` gives the same numbers from the same seeds. Wrappers, other attributes,
     another model, replaced methods are all found; then two short episodes are played, in `env` too:
     the caller must not use it any further than to close it.
@@ -658,7 +659,7 @@ def difference(env):
 def vectorize(env, num_envs, num_threads=0, autoreset_mode="Disabled"):
     """`num_envs` environments like `env`, a single one as gym.make makes it, stepped together.
 
-    They have its options and its time limit. Closes `env`. Raises ValueError where `env` is
+    They have its options and its time limit. Closes `env`. Raises ValueError if `env` is
     anything that this module does not simulate: `difference(env)` tells before.
     """
     with env:
@@ -719,7 +720,7 @@ def written_in(kind, function):
 
 
 def first_difference(env, pristine, native):
-    """In words; None where there is none. Plays in `env` only if nothing about it was changed."""
+    """In words; None if there is none. Plays in `env` only if nothing about it was changed."""
     layers = layers_of(env)
     pristine_layers = layers_of(pristine)
     if [type(layer) for layer in layers] != [type(layer) for layer in pristine_layers]:
@@ -753,7 +754,7 @@ def play(env):
 
 
 def changed_attribute(layer, pristine_layer):
-    """The name of an attribute that differs, is missing or was added; None where there is none."""
+    """The name of an attribute that differs, is missing or was added; None if there is none."""
     attributes = vars(layer)
     expected = vars(pristine_layer)
     for name in attributes | expected:
@@ -767,7 +768,7 @@ def changed_attribute(layer, pristine_layer):
 
 
 def same(a, b):
-    """Whether two values are of the same type and the same to the bit, all that is in them too."""
+    """Whether two values are of the same type and equal to the bit, with all their contents."""
     if type(a) is not type(b):
         return False
     if isinstance(a, (mujoco.MjData, MujocoRenderer)):

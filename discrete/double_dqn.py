@@ -77,7 +77,7 @@ class Args:
     total_timesteps: int = 500_000  # environment steps, summed over all environments
     vectorization: Literal["sync", "async"] = "sync"  # async: a process per environment
     device: str = "auto"  # cpu, cuda, cuda:1 or mps; auto: a CUDA GPU if there is one, else cpu
-    num_threads: int = 1  # CPU threads; more can help where nothing else is running
+    num_threads: int = 1  # CPU threads; more can help if nothing else is running
     # precision of float32 matrix products, as torch.set_float32_matmul_precision takes it
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
@@ -330,7 +330,7 @@ class Environments:
         self.purpose = purpose
         self.video_folder = video_folder
         self.global_step = 0
-        self.is_stepping = False  # stays True where Ctrl-C interrupts a step
+        self.is_stepping = False  # stays True if Ctrl-C interrupts a step
         self.open()
         self.action_space = self.envs.single_action_space
         self.obs_size = math.prod(self.envs.single_observation_space.shape)
@@ -555,7 +555,7 @@ class ReplayBuffer:
             truncated=truncated.squeeze(1),
         )
         self.total = 0  # transitions so far; number i is in row i % capacity
-        self.saved = 0  # how many of them are in files
+        self.saved = 0  # the first so many were saved; files of old ones may be gone
 
     def add(self, transition):
         """Takes one step of N environments."""
@@ -589,16 +589,16 @@ class ReplayBuffer:
         """Call after load_state_dict."""
         for path in folder.glob("replay.*.tmp"):  # of a process that was killed while it wrote
             path.unlink()
-        loaded = max(0, self.total - self.capacity)  # older transitions are not needed
+        needed = max(0, self.total - self.capacity)  # the first that is still missing
         for start, end, path in self.files(folder):
             if start >= self.total:
                 path.unlink()  # written for a checkpoint that was never completed
-            elif start <= loaded < end:
+            elif start <= needed < end:
                 rows = self.rows_of(start, end)
                 self.rows[rows] = torch.as_tensor(np.load(path)).to(self.rows)
-                loaded = end
-        if loaded < self.total:
-            raise UsageError(f"{folder}: transition {loaded} is in none of its files replay.*")
+                needed = end
+        if needed < self.total:
+            raise UsageError(f"{folder}: transition {needed} is in none of its files replay.*")
 
     def files(self, folder):
         """(start, end, path) of each file, oldest first: it holds rows start to end − 1."""
@@ -826,7 +826,7 @@ class Run:
         self.previous_step = 0
         self.earlier_seconds = 0.0  # time that the run took before it was resumed
         self.evaluations = []  # rows of evaluations.csv
-        self.evaluation_pending = True  # at step 0, and where a signal interrupted one
+        self.evaluation_pending = True  # at step 0, and if a signal interrupted one
         self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
         self.stop_signal = None
         self.is_interruptible = False
@@ -839,7 +839,7 @@ class Run:
                 self.old_handlers[number] = signal.signal(number, self.request_stop)
         return self
 
-    def __exit__(self, kind, error, where):
+    def __exit__(self, kind, error, trace):
         self.to_close.close()
         for number, handler in self.old_handlers.items():
             signal.signal(number, handler)
@@ -966,7 +966,7 @@ class Run:
             self.print_progress()
 
     def print_progress(self):
-        """A line instead of the progress bar, where there is no terminal."""
+        """A line instead of the progress bar, if there is no terminal."""
         self.last_line = time.perf_counter()
         seconds_per_step = (self.last_line - self.start_time) / max(1, self.step - self.first_step)
         left = timedelta(seconds=round(seconds_per_step * (self.args.total_timesteps - self.step)))
@@ -1033,7 +1033,7 @@ class Run:
             ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
         )
         for row in self.evaluations:
-            columns |= row  # success_rate, where the task has it
+            columns |= row  # success_rate, if the task has it
         with replacing(self.folder / "evaluations.csv", "w") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
@@ -1116,7 +1116,7 @@ class Run:
 
 
 def stop_signals():
-    """The signals that stop a run; a closed terminal's is left alone where nohup ignores it."""
+    """The signals that stop a run; a closed terminal's is left alone if nohup ignores it."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)

@@ -77,7 +77,7 @@ class Args:
     total_timesteps: int = 100_000  # environment steps, summed over all environments
     vectorization: Literal["sync", "async"] = "sync"  # async: a process per environment
     device: str = "auto"  # cpu, cuda, cuda:1 or mps; auto: a CUDA GPU if there is one, else cpu
-    num_threads: int = 1  # CPU threads; more can help where nothing else is running
+    num_threads: int = 1  # CPU threads; more can help if nothing else is running
     # precision of float32 matrix products, as torch.set_float32_matmul_precision takes it
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False  # compile the updates with torch.compile
@@ -321,7 +321,7 @@ class Environments:
         self.purpose = purpose
         self.video_folder = video_folder
         self.global_step = 0
-        self.is_stepping = False  # stays True where Ctrl-C interrupts a step
+        self.is_stepping = False  # stays True if Ctrl-C interrupts a step
         self.open()
         self.action_space = self.envs.single_action_space
         self.obs_size = math.prod(self.envs.single_observation_space.shape)
@@ -777,7 +777,7 @@ class Run:
         self.previous_step = 0
         self.earlier_seconds = 0.0  # time that the run took before it was resumed
         self.evaluations = []  # rows of evaluations.csv
-        self.evaluation_pending = True  # at step 0, and where a signal interrupted one
+        self.evaluation_pending = True  # at step 0, and if a signal interrupted one
         self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
         self.stop_signal = None
         self.is_interruptible = False
@@ -790,7 +790,7 @@ class Run:
                 self.old_handlers[number] = signal.signal(number, self.request_stop)
         return self
 
-    def __exit__(self, kind, error, where):
+    def __exit__(self, kind, error, trace):
         self.to_close.close()
         for number, handler in self.old_handlers.items():
             signal.signal(number, handler)
@@ -917,7 +917,7 @@ class Run:
             self.print_progress()
 
     def print_progress(self):
-        """A line instead of the progress bar, where there is no terminal."""
+        """A line instead of the progress bar, if there is no terminal."""
         self.last_line = time.perf_counter()
         seconds_per_step = (self.last_line - self.start_time) / max(1, self.step - self.first_step)
         left = timedelta(seconds=round(seconds_per_step * (self.args.total_timesteps - self.step)))
@@ -984,7 +984,7 @@ class Run:
             ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
         )
         for row in self.evaluations:
-            columns |= row  # success_rate, where the task has it
+            columns |= row  # success_rate, if the task has it
         with replacing(self.folder / "evaluations.csv", "w") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
@@ -1067,7 +1067,7 @@ class Run:
 
 
 def stop_signals():
-    """The signals that stop a run; a closed terminal's is left alone where nohup ignores it."""
+    """The signals that stop a run; a closed terminal's is left alone if nohup ignores it."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)

@@ -399,7 +399,7 @@ MEMORY = [
         RESUME,
         ("transitions after the checkpoint come back", "start >= self.total", "False"),
         ("transitions are forgotten", "self.rows[rows] = ...", "pass"),
-        ("a file may be missing", "loaded < self.total", "False"),
+        ("a file may be missing", "needed < self.total", "False"),
     ),
     *at(
         OFF_POLICY,

@@ -197,7 +197,7 @@ def test_one_file_alone_trains_extends_evaluates(script, tmp_path):
     run(here, "--resume", folder, "--total-timesteps", 2 * steps, cwd=tmp_path)
     assert int(evaluations(folder)[-1]["global_step"]) == 2 * steps
     assert f"policy of step {2 * steps}" in run(here, "--evaluate", folder, cwd=tmp_path).stdout
-    # MuJoCo's warnings, such as that Gymnasium's model of the cheetah is deprecated, go into no file
+    # no file with MuJoCo's warnings, such as that Gymnasium's model of the cheetah is deprecated
     assert {path.name for path in tmp_path.iterdir()} == {f"{script}.py", "runs"}
 
 
