@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import time
+import zlib
 
 import gymnasium as gym
 import numpy as np
@@ -252,14 +253,14 @@ class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
-    # each of the processes that tests run in has a port of its own
-    port = 45671 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     servers = []  # so that Python's garbage collection frees no port
 
     def __init__(self, render_mode=None):
         super().__init__()
         self.render_mode = render_mode
-        self.server = socket.create_server(("127.0.0.1", self.port))
+        # each test has a folder, and so a port, of its own
+        port = 20_000 + zlib.crc32(os.getcwd().encode()) % 12_000
+        self.server = socket.create_server(("127.0.0.1", port))
         self.servers.append(self.server)
 
     def render(self):

@@ -147,7 +147,7 @@ def contents(folder):
         ("gamma: float = 0.99", "gamma: float = 0.98", False),
         ("eval_episodes: int = 10", "eval_episodes: int = 5", False),
         ("    return env\n", "    return gym.wrappers.ClipAction(env)\n", False),
-        ("envs.begin_all()\n            for _", "for _", False),
+        ("envs.begin_all()\n        for _", "for _", False),
         ("metrics = {}\n", "metrics = {}\n        torch.manual_seed(0)\n", False),
         ("\ndef main(", "\nclass NewNetwork:\n    width = 3\n\n\ndef main(", False),
     ],

@@ -126,6 +126,35 @@ def test_what_a_resume_may_not_change_names_the_way_out(script, call):
     assert "--total-timesteps 300" in said and "already" in said
 
 
+@TD3_ALONE
+def test_what_does_not_go_with_a_run_that_is_there_is_refused_by_name(
+    script, call, monkeypatch, tmp_path
+):
+    call(script, *SMALL[script], *TASK, "--run-dir", "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for options, named in [
+        (["--resume", "run", "--evaluate", "run"], "--resume and --evaluate: choose one"),
+        (["--resume", "run", "--run-dir", "other"], "--run-dir other: this run stays in run"),
+        (["--evaluate", "run", "--gamma", "0.5"], "--gamma 0.5: this run has 0.99"),
+        (["--evaluate", "run", "--total-timesteps", "7"], "--total-timesteps 7: this run has"),
+    ]:
+        assert named in call(script, *options, status=2).err
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    (tmp_path / "run" / "best.pt").unlink()
+    assert "run has no best.pt yet" in call(script, "--evaluate", "run", "--best", status=2).err
+    config = tmp_path / "run" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"gamma"', '"gama"'))
+    assert "made by another version of td3.py" in call(script, "--resume", "run", status=2).err
+    config.write_text(text[:-5])
+    assert "run/config.json is damaged" in call(script, "--resume", "run", status=2).err
+    monkeypatch.setenv("CXX", "no_such_compiler")
+    said = call(script, *SMALL[script], *TASK, "--compile", status=2).err
+    assert "--compile: needs a C++ compiler; no_such_compiler is not installed" in said
+
+
 @ONE_OF_EACH
 def test_a_folder_of_another_script_is_refused(script, call):
     other = "reinforce" if script == "a2c" else "ddpg"

@@ -20,6 +20,7 @@ from conftest import (
     ROOT,
     SCRIPTS,
     SMALL,
+    TD3_ALONE,
     assert_same_run,
     checkpoint,
     command,
@@ -169,6 +170,13 @@ def test_best_is_the_policy_of_the_best_evaluation(script, call, tmp_path):
     said = call(script, "--evaluate", "run", "--best").out
     assert f"policy of step {best['global_step']}," in said
     assert f"return {float(best['return_mean']):.2f} ±" in said
+    module = load(script)
+    agent, _ = module.load_agent(tmp_path / "run", best=True)
+    obs = np.array([0.1, -0.2, 0.3, 0.4])
+    action = agent.act(torch.tensor(obs, dtype=torch.float32)[None], explore=False)
+    policy = module.load_policy(tmp_path / "run", best=True)
+    its_action = 3 * action[0].clamp(-1, 1).numpy()  # its bounds are ±3
+    np.testing.assert_allclose(policy(obs), its_action, rtol=1e-5)
 
 
 @ONE_OF_EACH
@@ -213,6 +221,21 @@ def test_total_timesteps_counts_the_steps_of_all_environments(script, num_envs, 
         assert state["memory"]["total"] == state["step"]
 
 
+@TD3_ALONE
+def test_threads_and_precision_are_as_asked_for(script, call):
+    short = [*SMALL[script], "--env-id", "people_tasks:Plain-v0", "--learning-starts", 1100]
+    try:
+        call(script, *short, "--num-threads", 2, "--matmul-precision", "medium")
+        assert torch.get_num_threads() == 2
+        assert torch.get_float32_matmul_precision() == "medium"
+        call(script, *short)
+        assert torch.get_num_threads() == 1
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_num_threads(1)
+        torch.set_float32_matmul_precision("highest")
+
+
 @ONE_OF_EACH
 def test_a_video_changes_no_number_and_is_named(script, call, tmp_path):
     call(script, *SMALL[script], "--env-id", "audit_task:Audit-v0", "--run-dir", "run")
@@ -229,7 +252,7 @@ def test_track_begins_a_run_of_wandb(script, call, monkeypatch, tmp_path):
     """With a stand-in for the package that writes down what it is called with."""
     stand_in = "import json\n\n"
     stand_in += "def init(**options):\n    json.dump(options, open('said', 'w'), default=str)\n\n"
-    stand_in += "def finish():\n    pass\n"
+    stand_in += "def finish():\n    open('finished', 'w')\n"
     (tmp_path / "wandb.py").write_text(stand_in)
     monkeypatch.syspath_prepend(tmp_path)
     options = ["--env-id", "Pendulum-v1", "--run-dir", "run", "--track"]
@@ -237,6 +260,7 @@ def test_track_begins_a_run_of_wandb(script, call, monkeypatch, tmp_path):
     said = json.loads((tmp_path / "said").read_text())
     assert said["project"] == "mine" and said["name"] == "run" and said["sync_tensorboard"] is True
     assert said["config"]["env_id"] == "Pendulum-v1"
+    assert (tmp_path / "finished").exists()
     # a run of the same name elsewhere is another run, this one resumed is the same
     call(script, "--resume", "run", "--total-timesteps", 4000)
     assert json.loads((tmp_path / "said").read_text())["id"] == said["id"]
