@@ -1180,7 +1180,8 @@ def replacing(path, mode="wb"):
             os.fsync(file.fileno())
         os.replace(new_path, path)
     except (OSError, RuntimeError) as error:
-        reason = error.__context__ or error  # torch.save hides what a full disk raises
+        # torch.save raises a RuntimeError of its own where a full disk raised an OSError
+        reason = error if isinstance(error, OSError) else error.__context__
         if not isinstance(reason, OSError):
             raise
         raise TrainingError(f"{path} cannot be written: {reason}") from error
