@@ -1733,7 +1733,8 @@ PEOPLES_WAYS = [
         "must_fit",
         (
             "test_people_tasks.py::test_an_observation_outside_of_its_space_is_named",
-            "test_people_tasks.py::test_observations_beyond_the_bounds_of_a_box_are_taken_as_they_are",
+            "test_people_tasks.py::"
+            "test_observations_beyond_the_bounds_of_a_box_are_taken_as_they_are",
         ),
         ("observations of another shape than their space", "np.shape(obs) != ...", "False"),
         ("an observation that a discrete space lacks", "not space.contains(obs)", "False"),
