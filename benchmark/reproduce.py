@@ -41,11 +41,15 @@ def script_of(run, folder):
     if version_of(path.read_text()) == run.version:
         return path
     copy = script_of_commit(run, folder)
-    # until November 2026 a version was the hash that git has for the file
-    blob = git("hash-object", copy).stdout
-    if copy.exists() and run.version in (version_of(copy.read_text()), blob[:8]):
+    if copy.exists() and has_version(copy, run.version):
         return copy
     fail(f"{run.script}: version {run.version} is neither here nor in commit {run.commit}")
+
+
+def has_version(path, version):
+    # until November 2026 a version was the hash that git has for the file
+    blob = git("hash-object", path).stdout
+    return version in (version_of(path.read_text()), blob[:8])
 
 
 def script_of_commit(run, folder):

@@ -192,6 +192,22 @@ def test_texts_of_one_version_make_the_same_runs(script, tmp_path):
         assert_same_run(tmp_path / f"present-{task}", tmp_path / f"older-{task}")
 
 
+def test_the_commit_of_each_recorded_run_has_its_version(tmp_path):
+    """So that it can be reproduced when the script has changed. Edits of before a commit cannot."""
+    if reproduce.git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("needs the whole history")
+    first_of_text = {}
+    for folder in ("results", "gate", "tuning"):
+        for path in sorted((BENCHMARK / folder).rglob("runs.jsonl")):
+            for row in results.read(path.parent):
+                if not row.commit.endswith("-dirty"):
+                    first_of_text.setdefault((row.script, row.commit, row.version), row)
+    assert len(first_of_text) > 20
+    for row in first_of_text.values():
+        script = reproduce.script_of_commit(row, tmp_path)
+        assert reproduce.has_version(script, row.version), row
+
+
 # ── run.py ───────────────────────────────────────────────────────────────────────────────────────
 
 
