@@ -1374,9 +1374,12 @@ def compiled(method):
     return torch.compile(method, fullgraph=True)
 
 
-def load_agent(run_dir, best=False):
-    """The agent and the step of a run's last checkpoint, or of its best evaluation."""
-    args = load_args(run_dir)
+def load_agent(run_dir, best=False, args=None):
+    """The agent and the step of a run's last checkpoint, or of its best evaluation.
+
+    `args` are for a task with other options than the run's.
+    """
+    args = args or load_args(run_dir)
     path = Path(run_dir) / ("best.pt" if best else "checkpoint.pt")
     if not path.exists():
         raise UsageError(f"{run_dir} has no {path.name} yet")
@@ -1384,7 +1387,8 @@ def load_agent(run_dir, best=False):
     with contextlib.closing(make_task(args)) as env:
         obs_size = math.prod(env.observation_space.shape)
         agent = Agent(obs_size, math.prod(env.action_space.shape), args)
-    load_state(agent, state["agent"], run_dir)
+    options = f" with --env-kwargs {json.dumps(args.env_kwargs)}" if args.env_kwargs else ""
+    load_state(agent, state["agent"], f"{run_dir}{options}")
     return agent.eval(), state["step"]
 
 
@@ -1717,28 +1721,10 @@ def parse_args():
     return command_line(saved)  # once more, with the run's options as defaults
 
 
-def check_sizes(args):
-    """Other --env-kwargs may give observations or actions of another size."""
-    trained = task_sizes(load_args(args.evaluate))
-    here = task_sizes(args)
-    if here != trained:
-        raise UsageError(
-            f"--env-kwargs {json.dumps(args.env_kwargs)}: observations and actions have sizes "
-            f"{here}; this policy was trained with {trained}"
-        )
-
-
-def task_sizes(args):
-    with contextlib.closing(make_task(args)) as task:
-        spaces = (task.observation_space, task.action_space)
-        return tuple(map(gym.spaces.flatdim, spaces))
-
-
 def evaluate_run(args):
     args = set_up(args)
-    check_sizes(args)
     note_changed_script(args.evaluate)
-    agent, step = load_agent(args.evaluate, args.best)
+    agent, step = load_agent(args.evaluate, args.best, args)
     agent.to(choose_device(args.device))
     video_folder = args.evaluate / "videos" / f"evaluate-step-{step}"
     result = summary(evaluate(agent, args, video_folder))
