@@ -1739,7 +1739,8 @@ def check_video(args, render_modes):
 
 
 def command_line(defaults):
-    description = textwrap.indent(__doc__, " ")  # indented, or tyro would join the lines
+    text = f"{__doc__}\nOptions of every script come first, this algorithm's from --num-envs on."
+    description = textwrap.indent(text, " ")  # indented, or tyro would join the lines
     return tyro.cli(Args, default=defaults, description=description)
 
 

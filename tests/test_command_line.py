@@ -168,6 +168,7 @@ def test_help_shows_the_docstring_and_each_option_with_its_meaning(script, call,
     lines = [line.strip() for line in said.splitlines()]
     for line in load(script).__doc__.strip().splitlines():
         assert line.strip() in lines
+    assert "this algorithm's from --num-envs on" in said
     module = load(script)
     for name in module.Args.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in said
