@@ -84,7 +84,7 @@ class Args:
     # environment steps between evaluations; 0: evaluate at the start and the end only
     eval_frequency: int = 10_000
     # episodes per evaluation; with 1 here and --num-envs 1, only one simulator is open at a time:
-    # each evaluation closes training's, which is made anew and played back to where it was
+    # each evaluation closes training's, which is then made anew and its actions replayed
     eval_episodes: int = 10
     eval_max_steps: int = 30_000  # steps after which an evaluation cuts an episode short
     # environment steps between checkpoints; 0: save at the start and the end only
@@ -93,7 +93,7 @@ class Args:
     resume: Path | None = None  # folder of a run to continue exactly where it was saved
     evaluate: Path | None = None  # folder of a run whose policy to evaluate, without training
     # with --evaluate: the policy of the best evaluation instead of the last; add another --seed to
-    # judge it by episodes that did not choose it
+    # test it on episodes that did not select it
     best: bool = False
     init_from: Path | None = None  # folder of a run whose weights this new run starts from
     capture_video: bool = False  # record the first episode of each evaluation
@@ -196,9 +196,9 @@ def make_vector_env(args, num_envs, video_folder=None):
 class Task(gym.Wrapper):
     """Any task, with observations as a flat float32 vector and with plain Python numbers.
 
-    A reset seeds `random` and np.random too, for tasks that draw from them. A mistake in
-    what a task returns raises an error that names it. Of `info` only is_success is kept. To change
-    a task, wrap it in `make_env`: not all backends use this class.
+    A reset seeds `random` and np.random too, for tasks that draw from them. If the task
+    returns something malformed, an error names it. Of `info` only is_success is kept. To change a
+    task, wrap it in `make_env`: not all backends use this class.
     """
 
     def __init__(self, env):
@@ -251,7 +251,7 @@ class Task(gym.Wrapper):
 
 
 def must_fit(space, obs):
-    """Refuses an observation that gym.spaces.flatten would misread without a word.
+    """Refuses an observation that gym.spaces.flatten would silently misread.
 
     The bounds of a Box may be exceeded.
     """
@@ -278,7 +278,7 @@ def to_number(name, value):
 class WorkerTask(Task):
     """A task in a process of its own, which sends its errors to the main process as text.
 
-    It seeds PyTorch's generator too, of which all processes begin with the same copy.
+    It seeds PyTorch's generator too: every process starts with the same copy of it.
     """
 
     def reset(self, **options):
@@ -501,7 +501,7 @@ class Environments:
         try:
             self.play_again()
         except BaseException:
-            self.obs = expected  # what is saved now must be the state to be reached
+            self.obs = expected  # so that a save now stores the state being restored
             raise
         if not torch.equal(self.obs, expected):
             say(
@@ -555,7 +555,7 @@ class ReplayBuffer:
             truncated=truncated.squeeze(1),
         )
         self.total = 0  # transitions so far; number i is in row i % capacity
-        self.saved = 0  # the first so many were saved; files of old ones may be gone
+        self.saved = 0  # the first so many were saved; files of overwritten ones may be gone
 
     def add(self, transition):
         """Takes one step of N environments."""
@@ -1114,7 +1114,7 @@ class Run:
 
 
 def stop_signals():
-    """The signals that stop a run; a closed terminal's is left alone if nohup ignores it."""
+    """The signals that stop a run; SIGHUP only if it is not ignored, as it is under nohup."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -1127,7 +1127,7 @@ def say(text, file=None):
     try:
         tqdm.write(text, file=stream)
         stream.flush()
-    except BrokenPipeError:  # as by `| tee log`, which Ctrl-C ends before the run is saved
+    except BrokenPipeError:  # as with `| tee log`: Ctrl-C ends tee before the run is saved
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -1145,7 +1145,7 @@ def command_to(*arguments):
 def note_changed_script(folder):
     original = folder / SCRIPT.name
     if original.exists() and original.read_bytes() != SCRIPT.read_bytes():
-        say(f"note: {SCRIPT.name} has changed since it made this run; what made it is {original}")
+        say(f"note: {SCRIPT.name} has changed since it made this run; that version is {original}")
 
 
 def make_folder(args):
@@ -1163,7 +1163,7 @@ def make_folder(args):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
                 return folder
-    except OSError as error:  # such as a folder that may not be written, or a link to nowhere
+    except OSError as error:  # such as a folder without write permission, a dangling link
         raise UsageError(f"--run-dir {args.run_dir or parent}: {error}") from None
 
 
@@ -1318,7 +1318,7 @@ def initialize(agent, run_dir):
 
 
 def load_state(part, state, source):
-    """Loads what a run saved, of a network for example that may have changed since."""
+    """Loads the saved state of a part, such as a network, that may have changed since."""
     try:
         part.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
@@ -1443,7 +1443,7 @@ def must_be_sizes(name, args):
 
 
 def convert_options(args):
-    """To the declared types: a program may give text for paths, lists, NumPy's numbers."""
+    """To the declared types: a program may give paths as text, lists, NumPy's numbers."""
     for each in dataclasses.fields(args):
         value = as_declared(each, getattr(args, each.name))
         setattr(args, each.name, value)
