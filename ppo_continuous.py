@@ -25,6 +25,7 @@ import contextlib
 import copy
 import csv
 import dataclasses
+import errno
 import functools
 import importlib.util
 import itertools
@@ -105,7 +106,7 @@ class Args:
     # test it on episodes that did not select it
     best: bool = False
     init_from: Path | None = None  # folder of a run whose weights this new run starts from
-    capture_video: bool = False  # record the first episode of each evaluation
+    capture_video: bool = False  # record each evaluation's first episode; frames stay in memory
     track: bool = False  # log to Weights & Biases too
     wandb_project_name: str = "continuous-control"  # project in Weights & Biases
 
@@ -205,25 +206,21 @@ def make_vector_env(args, num_envs, video_folder=None):
 
     backend = "sync"
     if args.vectorization in ("auto", "native") and video_folder is None:
-        reason = why_not_native(args)
-        if reason is None:
-            return native_mujoco.vectorize(make_env(args), num_envs, args.num_threads), "native"
+        reason = "native_mujoco.py could not be imported"
+        if native_mujoco is not None:
+            env = make_env(args)
+            try:
+                return native_mujoco.vectorize(env, num_envs, args.num_threads), "native"
+            except ValueError as error:  # a wrapped or changed task, or not a MuJoCo task
+                reason = error
+        if args.vectorization == "native":
+            raise UsageError(f"--vectorization native: {reason}")
         backend = f"sync, not native: {reason}"
 
     env_fns = [functools.partial(make_task, args)] * num_envs
     if video_folder is not None:
         env_fns[0] = functools.partial(make_filmed_task, args, video_folder)
     return gym.vector.SyncVectorEnv(env_fns, autoreset_mode="Disabled"), backend
-
-
-def why_not_native(args):
-    """None if native_mujoco.py can step what `make_env` makes: a MuJoCo task, unchanged and not
-    wrapped. Otherwise the reason why it cannot.
-    """
-    if native_mujoco is None:
-        return "native_mujoco.py could not be imported"
-    with contextlib.closing(make_env(args)) as env:
-        return native_mujoco.difference(env)
 
 
 class Task(gym.Wrapper):
@@ -253,7 +250,8 @@ class Task(gym.Wrapper):
         try:
             result = self.env.step(action)
         except ValueError as error:
-            if "unpack (expected 5" in str(error):  # raised inside a Gymnasium wrapper
+            raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+            if "unpack (expected 5" in str(error) and "gymnasium" in raised_in:
                 raise TypeError(f"the task's step() must return {expected}") from error
             raise
         if not isinstance(result, tuple) or len(result) != 5:
@@ -311,7 +309,8 @@ def to_number(name, value):
 class WorkerTask(Task):
     """A task in a process of its own, which sends its errors to the main process as text.
 
-    It seeds PyTorch's generator too: every process starts with the same copy of it.
+    As text, since some exceptions cannot be sent. It seeds PyTorch's generator too: every process
+    starts with the same copy of it.
     """
 
     def reset(self, **options):
@@ -440,15 +439,16 @@ class Environments:
         self.episode_return[where] = 0
         self.episode_length[where] = 0
         self.episode_success[where] = np.nan
-        oldest = self.episode_length.max()  # older actions belong to episodes that have ended
-        self.actions = self.actions[len(self.actions) - oldest :]
-        self.reset(where)
+        longest = self.episode_length.max()  # older actions belong to episodes that have ended
+        self.actions = self.actions[len(self.actions) - longest :]
+        self.obs = self.tensor(self.reset(where))
 
     def reset(self, where):
+        """Resets the environments where the mask [N] is true. Returns all observations."""
         with self.naming_the_step():
             obs, _ = self.envs.reset(seed=self.episode_seed.tolist(), options={"reset_mask": where})
         self.must_be_finite("task's first observation", obs)
-        self.obs = self.tensor(obs)
+        return obs
 
     def step(self, action):
         """Steps all environments with actions [N, A], and begins new episodes where one ended.
@@ -551,43 +551,35 @@ class Environments:
         """`replay` must follow: it brings the environments themselves to this state."""
         self.global_step = state["global_step"]
         self.obs = state["obs"].to(self.device)
-        self.actions = list(state["actions"].cpu().numpy())
-        self.episode_seed = state["episode_seed"].cpu().numpy().copy()
-        self.episode_return = state["episode_return"].cpu().numpy().copy()
-        self.episode_length = state["episode_length"].cpu().numpy().copy()
-        self.episode_success = state["episode_success"].cpu().numpy().copy()
+        self.actions = list(state["actions"].numpy())
+        self.episode_seed = state["episode_seed"].numpy().copy()
+        self.episode_return = state["episode_return"].numpy().copy()
+        self.episode_length = state["episode_length"].numpy().copy()
+        self.episode_success = state["episode_success"].numpy().copy()
 
     def replay(self):
-        """Brings the environments to the state that was saved."""
-        expected = self.obs
-        try:
-            self.play_again()
-        except BaseException:
-            self.obs = expected  # so that a save now stores the state being restored
-            raise
-        if not torch.equal(self.obs, expected):
-            say(
-                "warning: replaying the saved actions did not restore the saved state (the task is "
-                "not deterministic or has changed, or another processor rounds differently); "
-                "training continues from the state that was reached"
-            )
-
-    def play_again(self):
         """Plays the unfinished episodes again, from their seeds and actions.
 
         All environments step together: one with a younger episode is stepped too, and reset where
         its own episode began.
         """
-        self.reset(np.ones(self.num_envs, dtype=bool))
+        obs = self.reset(np.ones(self.num_envs, dtype=bool))
         steps_left = len(self.actions)
         for action in self.actions:
             with self.naming_the_step():
                 obs, _, terminated, truncated, _ = self.envs.step(action.copy())
-            self.obs = self.tensor(obs)
             steps_left -= 1
             begins = self.episode_length == steps_left
             if (begins | terminated | truncated).any():
-                self.reset(begins | terminated | truncated)
+                obs = self.reset(begins | terminated | truncated)
+        obs = self.tensor(obs)
+        if not torch.equal(obs, self.obs):
+            say(
+                "warning: replaying the saved actions did not restore the saved state (the task is "
+                "not deterministic or has changed, or another processor rounds differently); "
+                "training continues from the state that was reached"
+            )
+        self.obs = obs
 
 
 # ── 3  memory ────────────────────────────────────────────────────────────────────────────────────
@@ -909,30 +901,22 @@ def train(args):
 # ── 7  run folder, checkpoint, evaluation, command line: the same text in all scripts ────────────
 
 SCRIPT = Path(__file__).resolve()
-RESUME_MAY_CHANGE = {
-    "total_timesteps",
+MAY_CHANGE = {  # options that may be others when a run is resumed or evaluated
     "vectorization",
     "device",
     "num_threads",
     "eval_episodes",
     "eval_max_steps",
-    "checkpoint_frequency",
     "capture_video",
+}
+RESUME_MAY_CHANGE = MAY_CHANGE | {
+    "total_timesteps",
+    "eval_frequency",
+    "checkpoint_frequency",
     "track",
     "wandb_project_name",
 }
-EVALUATE_MAY_CHANGE = {
-    "best",
-    "env_kwargs",
-    "max_episode_steps",
-    "seed",
-    "vectorization",
-    "device",
-    "num_threads",
-    "eval_episodes",
-    "eval_max_steps",
-    "capture_video",
-}
+EVALUATE_MAY_CHANGE = MAY_CHANGE | {"env_kwargs", "max_episode_steps", "seed"}
 NOT_SAVED = {"run_dir", "resume", "evaluate", "best"}  # options that config.json leaves out
 
 
@@ -948,8 +932,8 @@ class Run:
     """A run: its folder, its logs and checkpoints, and the signals that stop it.
 
     Ctrl-C, SIGTERM and SIGHUP (a terminal is closed) ask the training loop to stop, so that the run
-    can be saved. They interrupt an evaluation, which starts over when the run is resumed. A second
-    signal quits at once, except for SIGHUP.
+    can be saved. They interrupt an evaluation, which starts over when the run is resumed. After the
+    first signal only Ctrl-C counts: it quits at once.
     """
 
     def __init__(self, args):
@@ -962,28 +946,25 @@ class Run:
         self.episodes_size = 0  # bytes of episodes.csv at the last checkpoint
         self.stop_signal = None
         self.is_interruptible = False
-        self.old_handlers = {}
         self.to_close = contextlib.ExitStack()
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             for number in stop_signals():
-                self.old_handlers[number] = signal.signal(number, self.request_stop)
+                old_handler = signal.signal(number, self.request_stop)
+                self.to_close.callback(signal.signal, number, old_handler)
         return self
 
     def __exit__(self, kind, error, trace):
         self.to_close.close()
-        for number, handler in self.old_handlers.items():
-            signal.signal(number, handler)
         if kind is KeyboardInterrupt and self.stop_signal not in (None, signal.SIGINT):
             sys.exit(128 + self.stop_signal)
 
     def request_stop(self, number, frame):
         self.stop_signal = number
-        for each in self.old_handlers:
-            signal.signal(each, signal.SIG_DFL)
-        if number not in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # a closed terminal sends it twice
+        for each in stop_signals():
+            signal.signal(each, signal.SIG_IGN)  # some senders send theirs twice
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if self.is_interruptible:
             raise KeyboardInterrupt
 
@@ -993,10 +974,10 @@ class Run:
     @contextlib.contextmanager
     def interruptible(self):
         """For code that is safe to interrupt anywhere: a signal ends it at once."""
-        if self.stop_requested():
-            raise KeyboardInterrupt
         self.is_interruptible = True
         try:
+            if self.stop_requested():
+                raise KeyboardInterrupt
             yield
         finally:
             self.is_interruptible = False
@@ -1029,15 +1010,6 @@ class Run:
         say(f"run folder: {self.folder}\nenvironments: {self.args.num_envs}, {envs.backend}")
         command = command_to("--resume", self.folder)
         say(f"stop with Ctrl-C (twice: without saving), resume with: {command}")
-
-    def must_be_loadable(self, path):
-        try:
-            torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise TypeError(
-                "a part's state_dict() holds something that a checkpoint cannot: it must be made "
-                "of tensors, numbers, strings, lists, tuples and dicts"
-            ) from error
 
     def open_logs(self):
         self.first_step = self.step
@@ -1145,9 +1117,8 @@ class Run:
             set_generators_state(generators)
         self.evaluation_pending = False
         result = summary(episodes)
-        is_best = result["return_mean"] > max(
-            (row["return_mean"] for row in self.evaluations), default=-math.inf
-        )
+        best = max((row["return_mean"] for row in self.evaluations), default=-math.inf)
+        is_best = result["return_mean"] > best
         self.evaluations.append({"global_step": self.step, "wall_seconds": seconds, **result})
         self.write_evaluations()
         for name, value in result.items():
@@ -1161,11 +1132,10 @@ class Run:
                 torch.save(state, file)
 
     def write_evaluations(self):
-        columns = dict.fromkeys(
-            ("global_step", "wall_seconds", "return_mean", "return_std", "episode_length_mean")
-        )
-        for row in self.evaluations:
-            columns |= row  # success_rate, if the task has it
+        columns = ["global_step", "wall_seconds"]
+        columns += ["return_mean", "return_std", "episode_length_mean"]
+        if any("success_rate" in row for row in self.evaluations):
+            columns.append("success_rate")
         with replacing(self.folder / "evaluations.csv", "w") as file:
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
@@ -1194,7 +1164,7 @@ class Run:
         with replacing(self.folder / "checkpoint.pt") as file:
             torch.save(state, file)
             file.flush()
-            self.must_be_loadable(file.name)
+            must_be_loadable(file.name)
 
     def restore(self):
         state = load_checkpoint(self.folder / "checkpoint.pt")
@@ -1261,7 +1231,7 @@ def say(text, file=None):
     try:
         tqdm.write(text, file=stream)
         stream.flush()
-    except BrokenPipeError:  # as with `| tee log`: Ctrl-C ends tee before the run is saved
+    except OSError:  # nobody reads any more: Ctrl-C ended `| tee log`, or the terminal is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -1317,6 +1287,16 @@ def replacing(path, mode="wb"):
         if not isinstance(reason, OSError):
             raise
         raise TrainingError(f"{path} cannot be written: {reason}") from error
+
+
+def must_be_loadable(path):
+    try:
+        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise TypeError(
+            "a part's state_dict() holds something that a checkpoint cannot: it must be made "
+            "of tensors, numbers, strings, lists, tuples and dicts"
+        ) from error
 
 
 def load_checkpoint(path):
@@ -1455,7 +1435,7 @@ def load_state(part, state, source):
     """Loads the saved state of a part, such as a network, that may have changed since."""
     try:
         part.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{source}: what it saved does not fit: {reason}") from None
 
@@ -1546,6 +1526,7 @@ def choose_device(name):
 def set_up(args):
     """Checks the options, sets up PyTorch and seeds. Returns a copy of the options for the run."""
     args = copy.copy(args)
+    convert_options(args)
     check_args(args)
     check_unchanged(args)
     check_task(args)
@@ -1589,7 +1570,6 @@ def convert_options(args):
 
 
 def check_args(args):
-    convert_options(args)
     for name in ("total_timesteps", "num_threads", "eval_episodes", "eval_max_steps"):
         must_be_at_least(1, name, args)
     for name in ("seed", "eval_frequency", "checkpoint_frequency"):
@@ -1667,7 +1647,7 @@ def check_task(args):
         module = args.env_id.partition(":")[0]
         missing = getattr(error.__cause__, "name", None)
         if missing is None or not f"{module}.".startswith(f"{missing}."):
-            raise  # the module of the task is there; one that it imports is not
+            raise  # the task's module is there; another one, which it imports, is missing
         raise UsageError(f"{option}: no module {module}, here or installed") from None
     except ImportError as error:
         if "gymnasium-robotics" not in str(error):  # what Gymnasium says of HalfCheetah-v3
@@ -1690,10 +1670,6 @@ def check_task(args):
             f"evaluations end an episode after --eval-max-steps {args.eval_max_steps}",
             file=sys.stderr,
         )
-    if args.vectorization == "native":
-        reason = why_not_native(args)
-        if reason is not None:
-            raise UsageError(f"--vectorization native: {reason}")
 
 
 def check_spaces(option, env):
@@ -1777,7 +1753,7 @@ def main():
     sys.path.append(os.getcwd())  # to find your own task in the current folder
     for number in stop_signals():
         if number != signal.SIGINT:  # which Python turns into KeyboardInterrupt
-            signal.signal(number, exit_on_signal)
+            signal.signal(number, exit_on_signal)  # so that environments are closed
     try:
         args = parse_args()
         if args.evaluate:
@@ -1788,6 +1764,11 @@ def main():
         print(f"{SCRIPT.name}: {error}", file=sys.stderr)
         sys.exit(2)
     except TrainingError as error:
+        print(f"{SCRIPT.name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # disk full, or its quota
+            raise
         print(f"{SCRIPT.name}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

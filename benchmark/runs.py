@@ -91,13 +91,13 @@ def command_words(options):
 # of a script's last section what decides no numbers: folders, logs, the command line; also in the
 # older texts whose runs are in the results, so that a name stays here when a script drops it
 PLUMBING = {
-    *("SCRIPT", "RESUME_MAY_CHANGE", "EVALUATE_MAY_CHANGE", "NOT_SAVED"),
+    *("SCRIPT", "MAY_CHANGE", "RESUME_MAY_CHANGE", "EVALUATE_MAY_CHANGE", "NOT_SAVED"),
     *("UsageError", "TrainingError", "Run", "CommandLine", "command_to", "describe", "main"),
     *("stop_signals", "say", "check_sizes", "task_sizes"),
     *("note_changed_script", "make_folder", "replacing", "saved_options", "write_config"),
     *("generators_state", "set_generators_state", "load_checkpoint", "load_state", "load_args"),
     *("load_agent", "load_policy", "evaluate_run", "processor_name", "choose_device"),
-    *("convert_options", "as_declared", "without_numpy"),
+    *("convert_options", "as_declared", "without_numpy", "must_be_loadable"),
     *("must_be_at_least", "must_be_fraction", "must_be_sizes", "check_args", "check_spaces"),
     *("check_task", "check_training_args", "check_unchanged", "check_video", "command_line"),
     *("parse_args", "exit_on_signal", "__main__"),
@@ -115,16 +115,23 @@ SAYING = re.compile("say|print|check_.*|must_be_.*")
 SAME_RUNS = {
     "cd2b7878": "72dc0a3a",  # td3
     "90da6495": "72dc0a3a",
+    "0fdf67cf": "72dc0a3a",
+    "1889b0fb": "fce7b6b8",  # ddpg
     "cdb02b11": "35300b71",  # a2c
     "5233d189": "35300b71",
+    "7a03845f": "35300b71",
     "6b63528a": "dfd6c706",  # ppo_continuous
     "7d1c489c": "dfd6c706",
+    "7b80ce94": "dfd6c706",
     "f9b95f38": "67e689a2",  # reinforce
     "70c9c99e": "67e689a2",
+    "9a892f54": "67e689a2",
     "96cedd87": "582225fc",  # dqn
     "89f238f2": "582225fc",
+    "24618468": "582225fc",
     "c1d386fb": "940273e0",  # double_dqn
     "4df479a0": "940273e0",
+    "a3af76ba": "940273e0",
 }
 
 

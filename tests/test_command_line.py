@@ -124,6 +124,7 @@ def test_what_a_resume_may_not_change_names_the_way_out(script, call):
         assert f"{option} {value}: this run has" in said and "--init-from run" in said
     said = call(script, "--resume", "run", "--total-timesteps", 300, status=2).err
     assert "--total-timesteps 300" in said and "already" in said
+    call(script, "--resume", "run", "--eval-frequency", 150)
 
 
 @TD3_ALONE

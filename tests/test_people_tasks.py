@@ -122,6 +122,19 @@ def test_what_a_task_returns_wrong_is_named(script, task, what, how, call):
         assert part in str(caught.value)
 
 
+@TD3_ALONE
+def test_unpacking_that_fails_in_the_users_own_code_is_not_taken_for_a_wrong_return(
+    script, monkeypatch
+):
+    def step(action):
+        _, _, _, _, _ = (1, 2, 3)
+
+    task = load(script).Task(gym.make("Pendulum-v1").unwrapped)
+    monkeypatch.setattr(task.env, "step", step)
+    with pytest.raises(ValueError, match="expected 5, got 3"):
+        task.step(np.zeros(1))
+
+
 TWO = Box(-1, 1, (2,))
 UNFIT = [  # a space; what is not in it, although gym.spaces.flatten may take it for something else
     (Discrete(3), 3),

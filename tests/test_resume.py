@@ -1,6 +1,7 @@
 """A run that is killed or stopped, at any moment, and resumed equals one that was never stopped, to
 the bit; and what is damaged is named, with nothing lost."""
 
+import errno
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+import types
 import zipfile
 from pathlib import Path
 
@@ -322,8 +324,9 @@ def handles(process, number):
     return bool(handled >> (number - 1) & 1)
 
 
-def test_a_second_request_quits_at_once(tmp_path):
-    process = in_a_training_step(["--run-dir", "run"], tmp_path)
+@TD3_ALONE
+def test_a_second_ctrl_c_quits_at_once(script, tmp_path):
+    process = in_a_training_step(["--run-dir", "run"], tmp_path, script)
     process.send_signal(signal.SIGINT)
     while handles(process, signal.SIGINT):
         time.sleep(0.01)
@@ -342,15 +345,50 @@ def test_a_stopped_run_is_saved_also_where_nobody_reads_what_it_says(script, tmp
     assert checkpoint(tmp_path / "run")["step"] == 1
 
 
-def test_a_closed_terminal_ends_a_run_that_is_saved(tmp_path):
-    process = in_a_training_step(["--run-dir", "run"], tmp_path)
-    for _ in range(2):  # as shells and the system do
-        process.send_signal(signal.SIGHUP)
+# shells send SIGHUP twice, timeout and systemd SIGTERM; and people close what they have stopped
+TWICE = [
+    (signal.SIGHUP, signal.SIGHUP),
+    (signal.SIGTERM, signal.SIGTERM),
+    (signal.SIGINT, signal.SIGHUP),
+]
+
+
+@pytest.mark.parametrize("first, second", TWICE)
+@TD3_ALONE
+def test_a_second_signal_other_than_ctrl_c_does_not_keep_a_run_from_saving(
+    script, first, second, tmp_path
+):
+    process = in_a_training_step(["--run-dir", "run"], tmp_path, script)
+    for number in (first, second):
+        process.send_signal(number)
         time.sleep(0.2)
     said = process.communicate(timeout=30)[0]
     assert "saved step 1;" in said
-    assert process.returncode == 128 + signal.SIGHUP
+    assert process.returncode == 128 + first
     assert checkpoint(tmp_path / "run")["step"] == 1
+
+
+@TD3_ALONE
+def test_a_signal_that_comes_while_an_evaluation_begins_interrupts_it(script, monkeypatch):
+    module = load(script)
+    monkeypatch.setattr(module.signal, "signal", lambda *arguments: None)
+    run = module.Run(module.Args())
+
+    def comes_just_after(this):
+        run.request_stop(signal.SIGINT, None)
+        return False
+
+    monkeypatch.setattr(module.Run, "stop_requested", comes_just_after)
+    with pytest.raises(KeyboardInterrupt), run.interruptible():
+        pytest.fail("the evaluation began")
+
+
+@TD3_ALONE
+def test_a_line_to_a_terminal_that_was_closed_is_no_error(script):
+    ours, theirs = os.openpty()
+    os.close(ours)
+    with open(theirs, "w") as terminal:
+        load(script).say("saved", file=terminal)
 
 
 def test_a_run_under_nohup_outlives_its_terminal():
@@ -408,6 +446,26 @@ def test_dying_while_a_checkpoint_is_written_leaves_the_one_before(
     assert "Traceback" not in said
     call(script, "--resume", "died")
     assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@TD3_ALONE
+def test_a_full_disk_is_a_line_also_where_logs_are_written(script, number, call, monkeypatch):
+    def log(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(load(script).Run, "log", log)
+    said = call(script, *SMALL[script], "--env-id", "Pendulum-v1", status=1).err
+    assert said.endswith(f"{script}.py: [Errno {number}] {os.strerror(number)}\n")
+    assert "Traceback" not in said
+
+
+@TD3_ALONE
+def test_a_part_that_has_something_new_to_load_is_refused(script):
+    module = load(script)
+    part = types.SimpleNamespace(load_state_dict=lambda state: state["noise"])
+    with pytest.raises(module.UsageError, match="runs/1: what it saved does not fit: 'noise'"):
+        module.load_state(part, {}, "runs/1")
 
 
 @ONE_OF_EACH

@@ -53,7 +53,7 @@ DISCRETE_PLUMBING = {
 OWN_OF_ATARI = {"Args", "check_algorithm_args", "train"}
 OWN_OF_ATARI |= {"make_env", "ReplayBuffer", "QNetwork", "Agent"}
 ONLY_IN_ATARI = {"make_atari_env", "NoOpStart", "GreyFrames"}
-NOT_IN_DISCRETE = {"why_not_native", "print_mujoco_warning", "scale_action"}
+NOT_IN_DISCRETE = {"print_mujoco_warning", "scale_action"}
 # pairs of siblings, and how many lines may differ, formatted: one idea, and nothing else
 DIFFERENCES = [
     ("ddpg", "td3", 74),
