@@ -2351,7 +2351,10 @@ def caught_by(mutant):
             text = (folder / f"{script}.py").read_text()
             (folder / f"{script}.py").write_text(mutated(text, mutant))
         arguments = ["-x", *(f"tests/{test}" for test in mutant.tests)]
-        chosen = f"({' or '.join(tested(mutant.scripts))})"
+        names = [Path(script).name for script in ALL + DISCRETE]
+        of_these = " or ".join(tested(mutant.scripts))
+        of_none = f"not ({' or '.join(names)})"  # tests that do not say of which script they are
+        chosen = f"({of_these} or {of_none})"
         if mutant.tests != REQUESTS:
             # they know nothing of numbers, and fail where the machine is busy
             chosen += " and not request"
