@@ -278,10 +278,10 @@ def to_number(name, value):
 
 
 class WorkerTask(Task):
-    """A task in a process of its own, which sends its errors to the main process as text.
+    """A task in a process of its own.
 
-    As text, since some exceptions cannot be sent. It seeds PyTorch's generator too: every process
-    starts with the same copy of it.
+    It sends errors to the main process as text, since not every exception can be pickled, and it
+    seeds PyTorch's generator too: every process starts with the same copy of it.
     """
 
     def reset(self, **options):
@@ -771,7 +771,7 @@ def train(args):
 # ── 7  run folder, checkpoint, evaluation, command line: nearly the same text in all scripts ─────
 
 SCRIPT = Path(__file__).resolve()
-MAY_CHANGE = {  # options that may be others when a run is resumed or evaluated
+MAY_CHANGE = {  # options that may differ when a run is resumed or evaluated
     "vectorization",
     "device",
     "num_threads",
