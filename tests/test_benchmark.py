@@ -161,6 +161,7 @@ def test_a_version_is_what_decides_numbers(script, old, new, same):
 
 
 WITH_ROWS = {  # scripts: tasks, steps
+    "ddpg": (["HalfCheetah-v5", "Hopper-v5"], 3000),
     "td3": (["HalfCheetah-v5", "Hopper-v5"], 3000),
     "a2c": (["HalfCheetah-v5", "Hopper-v5"], 50_000),
     "ppo_continuous": (["HalfCheetah-v5", "Hopper-v5"], 50_000),
@@ -183,7 +184,7 @@ def test_texts_of_one_version_make_the_same_runs(script, tmp_path):
     older = reproduce.script_of_commit(first, tmp_path / "older")
     tasks, steps = WITH_ROWS[script]
     options = ["--total-timesteps", steps, "--eval-frequency", steps // 5]
-    if script == "td3":
+    if script in ("ddpg", "td3"):
         options += ["--learning-starts", 1000]
     for task in tasks:
         for text, folder in ((path, "present"), (older, "older")):
