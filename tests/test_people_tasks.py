@@ -127,7 +127,8 @@ def test_unpacking_that_fails_in_the_users_own_code_is_not_taken_for_a_wrong_ret
     script, monkeypatch
 ):
     def step(action):
-        _, _, _, _, _ = (1, 2, 3)
+        for x, y, z, roll, pitch in [(1, 2, 3)]:
+            return x + y + z + roll + pitch
 
     task = load(script).Task(gym.make("Pendulum-v1").unwrapped)
     monkeypatch.setattr(task.env, "step", step)
