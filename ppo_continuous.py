@@ -106,7 +106,7 @@ class Args:
     # test it on episodes that did not select it
     best: bool = False
     init_from: Path | None = None  # folder of a run whose weights this new run starts from
-    capture_video: bool = False  # record each evaluation's first episode; frames stay in memory
+    capture_video: bool = False  # record each evaluation's first episode, held in memory
     track: bool = False  # log to Weights & Biases too
     wandb_project_name: str = "continuous-control"  # project in Weights & Biases
 

@@ -359,9 +359,10 @@ def test_a_second_signal_other_than_ctrl_c_does_not_keep_a_run_from_saving(
     script, first, second, tmp_path
 ):
     process = in_a_training_step(["--run-dir", "run"], tmp_path, script)
-    for number in (first, second):
-        process.send_signal(number)
-        time.sleep(0.2)
+    process.send_signal(first)
+    while handles(process, first):
+        time.sleep(0.01)
+    process.send_signal(second)
     said = process.communicate(timeout=30)[0]
     assert "saved step 1;" in said
     assert process.returncode == 128 + first
