@@ -8,11 +8,14 @@ the one piece of code that has the same structure as `old`: layout, quotes and c
 matter. `...` in `old` stands for any expression, and in `new` for what it was. Where a piece occurs
 more than once, a label tells which: "gae [GAE-2]".
 
-A run of all writes tests/mutants.md. Exit status 1 where a mistake survives.
+tests/mutants.md keeps the outcomes. A test that caught a mistake before is tried first the next
+time, so the first run of all takes hours and later ones take minutes. After Ctrl-C what has been
+tried is kept. Exit status 1 unless all are caught.
 """
 
 import argparse
 import ast
+import contextlib
 import functools
 import os
 import re
@@ -28,6 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "tests" / "mutants.md"
 LONGEST = 900  # seconds of a trial; tests that do not end have noticed nothing
 
 REINFORCE = ("reinforce",)
@@ -2342,14 +2346,18 @@ def tested(scripts):
     return ("a2c", "td3") if scripts == ALL else scripts
 
 
-def caught_by(mutant):
-    """The first test that fails, or what happened instead."""
+def caught_by(mutant, test_before):
+    """The test that fails, or "", and what happened. `test_before` caught it in an earlier run."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_repository(folder)
         for script in mutant.scripts:
             text = (folder / f"{script}.py").read_text()
             (folder / f"{script}.py").write_text(mutated(text, mutant))
+        if test_before:
+            with contextlib.suppress(RuntimeError):  # it may have another name now
+                if run_tests(folder, [f"tests/{test_before}"]):
+                    return test_before, test_before
         arguments = ["-x", *(f"tests/{test}" for test in mutant.tests)]
         names = [Path(script).name for script in ALL + DISCRETE]
         of_these = " or ".join(tested(mutant.scripts))
@@ -2402,12 +2410,15 @@ def trials(mutants):
     return found
 
 
-def try_all(mutants, jobs):
-    """The test that caught each mutant, or ""."""
+def try_all(mutants, jobs, known):
+    """{mutant: the test that caught it, or ""} of those that were tried before Ctrl-C."""
     began = time.monotonic()
     tests = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(caught_by, mutant): mutant for mutant in mutants}
+    pool = ThreadPoolExecutor(jobs)
+    futures = {
+        pool.submit(caught_by, mutant, known.get(row_of(mutant))): mutant for mutant in mutants
+    }
+    try:
         for future in as_completed(futures):
             mutant = futures[future]
             tests[mutant], outcome = future.result()
@@ -2415,22 +2426,44 @@ def try_all(mutants, jobs):
             left = seconds / len(tests) * (len(mutants) - len(tests)) / 60
             progress = f"{len(tests)}/{len(mutants)}, {left:.0f} min left"
             print(f"{progress}: {mutant}: {outcome}", flush=True)
-    return [tests[mutant] for mutant in mutants]
+    except KeyboardInterrupt:
+        print("stopped; the trials that run now are lost")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return tests
 
 
-def write_table(mutants, tests):
+def row_of(mutant):
+    """What names a mistake in the table."""
+    return (name_of(mutant.scripts), f"`{mutant.place}`", mutant.mistake)
+
+
+def read_table():
+    """{row: the test that caught the mistake} of earlier runs."""
+    rows = {}
+    if TABLE.exists():
+        for line in TABLE.read_text().splitlines():
+            *row, test = line.strip("| ").split(" | ")
+            if "::" in test:
+                rows[tuple(row)] = test
+    return rows
+
+
+def write_table(known):
+    mutants = trials(MUTANTS)
+    caught = sum(row_of(mutant) in known for mutant in mutants)
     lines = [
         "# Mistakes put back into the scripts, and the tests that notice them",
         "",
-        f"Made by `python tests/mutants.py`: {sum(map(bool, tests))} of {len(mutants)} are caught.",
+        f"Made by `python tests/mutants.py`: {caught} of {len(mutants)} are caught.",
         "",
         "| script | place | mistake | caught by |",
         "|---|---|---|---|",
     ]
-    for mutant, test in zip(mutants, tests, strict=True):
-        row = (name_of(mutant.scripts), f"`{mutant.place}`", mutant.mistake, test or "**nothing**")
-        lines.append(f"| {' | '.join(row)} |")
-    (ROOT / "tests" / "mutants.md").write_text("\n".join(lines) + "\n")
+    for mutant in mutants:
+        row = row_of(mutant)
+        lines.append(f"| {' | '.join(row)} | {known.get(row, 'nothing yet')} |")
+    TABLE.write_text("\n".join(lines) + "\n")
 
 
 def main():
@@ -2445,18 +2478,22 @@ def main():
     print(f"{len(mutants)} mistakes, each with its place in the scripts")
     if args.check:
         return
-    tests = try_all(mutants, args.jobs)
-    survivors = [mutant for mutant, test in zip(mutants, tests, strict=True) if not test]
+    known = read_table()
+    tests = try_all(mutants, args.jobs, known)
+    survivors = [mutant for mutant, test in tests.items() if not test]
     for mutant in survivors:
         print(f"survives: {mutant}")
-    catching = sorted(filter(None, set(tests)))
+    catching = sorted(filter(None, set(tests.values())))
     failed = fail_anyway(catching) if catching else []
     for test in failed:
         print(f"fails without any mistake: {test}")
-    if not args.only and not failed:
-        write_table(mutants, tests)
-    print(f"{len(mutants) - len(survivors)} of {len(mutants)} caught")
-    if survivors or failed:
+    for mutant, test in tests.items():
+        known.pop(row_of(mutant), None)
+        if test and test not in failed:
+            known[row_of(mutant)] = test
+    write_table(known)
+    print(f"{len(tests) - len(survivors)} of {len(mutants)} caught")
+    if survivors or failed or len(tests) < len(mutants):
         sys.exit(1)
 
 
