@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.md"
+NOTHING = "**nothing**"
 LONGEST = 900  # seconds of a trial; tests that do not end have noticed nothing
 
 REINFORCE = ("reinforce",)
@@ -2347,14 +2348,14 @@ def tested(scripts):
 
 
 def caught_by(mutant, test_before):
-    """The test that fails, or "", and what happened. `test_before` caught it in an earlier run."""
+    """The test that fails, or "", and what happened. `test_before` caught it before, if any did."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_repository(folder)
         for script in mutant.scripts:
             text = (folder / f"{script}.py").read_text()
             (folder / f"{script}.py").write_text(mutated(text, mutant))
-        if test_before:
+        if test_before not in (None, NOTHING):
             with contextlib.suppress(RuntimeError):  # it may have another name now
                 if run_tests(folder, [f"tests/{test_before}"]):
                     return test_before, test_before
@@ -2439,19 +2440,20 @@ def row_of(mutant):
 
 
 def read_table():
-    """{row: the test that caught the mistake} of earlier runs."""
+    """{row: the test that caught the mistake, or NOTHING} of earlier runs."""
     rows = {}
     if TABLE.exists():
         for line in TABLE.read_text().splitlines():
             *row, test = line.strip("| ").split(" | ")
-            if "::" in test:
+            if "::" in test or test == NOTHING:
                 rows[tuple(row)] = test
     return rows
 
 
 def write_table(known):
     mutants = trials(MUTANTS)
-    caught = sum(row_of(mutant) in known for mutant in mutants)
+    rows = [row_of(mutant) for mutant in mutants]
+    caught = sum("::" in known.get(row, "") for row in rows)
     lines = [
         "# Mistakes put back into the scripts, and the tests that notice them",
         "",
@@ -2460,9 +2462,8 @@ def write_table(known):
         "| script | place | mistake | caught by |",
         "|---|---|---|---|",
     ]
-    for mutant in mutants:
-        row = row_of(mutant)
-        lines.append(f"| {' | '.join(row)} | {known.get(row, 'nothing yet')} |")
+    for row in rows:
+        lines.append(f"| {' | '.join(row)} | {known.get(row, 'not tried yet')} |")
     TABLE.write_text("\n".join(lines) + "\n")
 
 
@@ -2488,9 +2489,7 @@ def main():
     for test in failed:
         print(f"fails without any mistake: {test}")
     for mutant, test in tests.items():
-        known.pop(row_of(mutant), None)
-        if test and test not in failed:
-            known[row_of(mutant)] = test
+        known[row_of(mutant)] = NOTHING if test in failed else test or NOTHING
     write_table(known)
     print(f"{len(tests) - len(survivors)} of {len(mutants)} caught")
     if survivors or failed or len(tests) < len(mutants):
