@@ -22,8 +22,9 @@ A program that makes its environments one by one, and may have changed them, ask
 whether this module simulates exactly that, and `vectorize(env, num_envs)` for many of them.
 
 Importing this adds a vector entry point to Gymnasium's specs of the tasks: make_vec without a mode
-then makes these environments. gym.make, and the modes "sync" and "async", stay as they were. Use a
-vector environment from one Python thread only.
+then makes these environments, which take no `wrappers` and no `vector_kwargs`: give a mode with
+them. gym.make, and the modes "sync" and "async", stay as they were. Use a vector environment from
+one Python thread only.
 """
 
 import abc
@@ -54,6 +55,7 @@ from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from mujoco.batch import Batch
 
+GYMNASIUM = "1.4"  # whose tasks these are; another version may compute other numbers
 RENDER_MODES = (None, "rgb_array", "depth_array", "rgbd_tuple")
 
 
@@ -63,9 +65,9 @@ RENDER_MODES = (None, "rgb_array", "depth_array", "rgbd_tuple")
 class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
     """N environments of one task. All arrays are [N, …], one row for each environment.
 
-    A task defines its observations (`observe`), its rewards (`reward`) and the infos that a reset
-    gives too (`reset_info`). MuJoCo's derived fields, such as xpos, are one substep behind
-    positions and velocities, as Gymnasium's are.
+    A task defines its observations (`observe`), its rewards (`reward`) and the infos that resets
+    and steps have in common (`reset_info`). MuJoCo's derived fields, such as xpos, are one substep
+    behind positions and velocities, as Gymnasium's are.
     """
 
     gymnasium_class = None  # the task as Gymnasium has it
@@ -83,6 +85,8 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
     ):
         if render_mode not in RENDER_MODES:
             raise ValueError(f"render_mode is one of {RENDER_MODES}, not {render_mode!r}")
+        if num_threads < 0:
+            raise ValueError(f"num_threads is at least 1, or 0 for all cores, not {num_threads}")
         if max_episode_steps is None:
             max_episode_steps = gym.spec(f"{type(self).__name__}-v5").max_episode_steps
         if max_episode_steps < 1 and max_episode_steps != -1:
@@ -121,7 +125,10 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
         # live arrays: MuJoCo writes to them at each step, and reads the state from them
         for field in ("qpos", "qvel", "ctrl", *self.derived_fields):
             setattr(self, field, self.batch.bind(field))
-        self.cfrc_ext = np.zeros((num_envs, *self.env.data.cfrc_ext.shape))
+        if self.reads_contact_forces:
+            self.cfrc_ext = np.zeros((num_envs, *self.env.data.cfrc_ext.shape))
+            # what mj_forward leaves there: 0, unless a sensor of the model needs the forces
+            self.forward_cfrc_ext = self.batch.bind("cfrc_ext")
 
         self.generators = []
         self.generator_seeds = []
@@ -131,7 +138,7 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
             self.generator_seeds.append(seed)
         self.was_reset = False
         self.steps = np.zeros(num_envs, dtype=int)  # of the episode under way
-        self.ended = np.zeros(num_envs, dtype=bool)  # episodes with nothing begun since
+        self.ended = np.zeros(num_envs, dtype=bool)  # whose episode has ended, and not been reset
 
     def reset(self, *, seed=None, options=None):
         """Begins an episode in each environment, or only where options["reset_mask"], [N] bool.
@@ -174,10 +181,11 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
         actions = np.ascontiguousarray(actions)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"actions: need shape {self.action_space.shape}, not {actions.shape}")
-        disabled = self.autoreset_mode is AutoresetMode.DISABLED
-        if not self.was_reset or (disabled and self.ended.any()):
+        if not self.was_reset:
+            raise gym.error.ResetNeeded("reset before the first step")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self.ended.any():
             raise gym.error.ResetNeeded(
-                f"reset before this step, with options={{'reset_mask': mask}}: {self.ended}"
+                f"reset where episodes ended, with options={{'reset_mask': mask}}: {self.ended}"
             )
         self.simulate(actions)
         self.steps += 1
@@ -185,7 +193,8 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
         reward, terminated, info = self.reward(actions)
         truncated = self.steps >= self.max_episode_steps
 
-        beginning = self.ended  # NextStep: the step after an end is the reset
+        # NextStep: the step after an end is the reset; Disabled: none, since the caller resets
+        beginning = self.ended
         if beginning.any():
             reward[beginning] = 0
             terminated[beginning] = False
@@ -198,9 +207,8 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
         if beginning.any():
             self.begin_episodes(beginning)
             obs = self.observe()
-            infos |= masked(info, ~beginning)  # a reset gives less than a step
-            info = {}
-        infos |= masked(info | self.reset_info(), np.ones(self.num_envs, dtype=bool))
+        infos |= masked(info, ~beginning)  # a reset gives less than a step
+        infos |= masked(self.reset_info(), np.ones(self.num_envs, dtype=bool))
         return obs, reward, terminated, truncated, infos
 
     def simulate(self, actions):
@@ -219,8 +227,10 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
             self.env.np_random = self.generators[i]
             self.env.set_state = functools.partial(self.set_state, i)  # which reset_model calls
             self.env.reset_model()
+        del self.env.set_state  # Gymnasium's own again; ours would keep this object alive
         self.batch.forward(mask)
-        self.cfrc_ext[mask] = 0
+        if self.reads_contact_forces:
+            self.cfrc_ext[mask] = self.forward_cfrc_ext[mask]
         self.steps[mask] = 0
         self.ended = self.ended & ~mask  # a new array: the old one may be in infos
 
@@ -260,12 +270,15 @@ class NativeMujoco(gym.vector.VectorEnv, abc.ABC):
         """Reward [N] and terminated [N] of the step just made, and its infos [N] by name."""
 
     def reset_info(self):
-        """Infos that a reset gives as well as a step."""
+        """Infos that resets and steps have in common."""
         return {}
 
 
 def masked(info, mask):
-    """Infos of the environments where mask [N], as VectorEnv has them: 0 elsewhere, a mask each."""
+    """`info` as VectorEnv gives it if only the environments where mask [N] have one.
+
+    It is 0 for the others, and each name has a mask, `_name`.
+    """
     given = {}
     if mask.all():
         given = dict(info)
@@ -291,12 +304,12 @@ def final_infos(obs, info, ended):
 
 
 def distance(vectors):
-    """Lengths [N] of vectors [N, …], as np.linalg.norm has each of them, to the bit."""
+    """Lengths [N] of vectors [N, K], to the bit those that np.linalg.norm gives one by one."""
     return np.sqrt(np.vecdot(vectors, vectors))
 
 
 def sum_of_squares(x):
-    """[N, …] → [N]."""
+    """[N, …] → [N]. Each is laid out flat, since that is how np.sum adds those of one."""
     return np.square(x).reshape(len(x), -1).sum(-1)
 
 
@@ -391,8 +404,9 @@ class Hopper(Walker2d):
         return super().healthy() & between(state, self.options.healthy_state_range).all(axis=1)
 
 
-class Swimmer(Runner):
-    gymnasium_class = SwimmerEnv
+class Explorer(Runner):
+    """Moves in x and y; only x is rewarded."""
+
     hidden_positions = 2
 
     def position(self):
@@ -405,7 +419,11 @@ class Swimmer(Runner):
         }
 
 
-class Ant(Swimmer):
+class Swimmer(Explorer):
+    gymnasium_class = SwimmerEnv
+
+
+class Ant(Explorer):
     gymnasium_class = AntEnv
     derived_fields = ("xpos",)
     reads_contact_forces = True
@@ -435,7 +453,7 @@ class Ant(Swimmer):
         return finite & (low <= z) & (z <= high)
 
 
-class Humanoid(Swimmer):
+class Humanoid(Explorer):
     gymnasium_class = HumanoidEnv
     derived_fields = ("xipos", "cinert", "cvel", "qfrc_actuator", "ten_length", "ten_velocity")
     reads_contact_forces = True
@@ -459,7 +477,7 @@ class Humanoid(Swimmer):
         return senses
 
     def control_cost(self, actions):
-        return super().control_cost(self.ctrl)
+        return super().control_cost(self.ctrl)  # in Gymnasium too: of ctrl, which is float64
 
     def contact_cost(self):
         cost = self.options.contact_cost_weight * sum_of_squares(self.cfrc_ext)
@@ -476,6 +494,8 @@ class Humanoid(Swimmer):
 
 
 class HumanoidStandup(Humanoid):
+    """Observes what Humanoid does; its reward is another."""
+
     gymnasium_class = HumanoidStandupEnv
 
     def reward(self, actions):
@@ -522,7 +542,7 @@ class InvertedDoublePendulum(NativeMujoco):
         x, _, y = self.site_xpos[:, 0].T
         _, v1, v2 = self.qvel.T
         terminated = y <= 1
-        # float_power: x**2 of a NumPy scalar is the C library's pow, which x * x is not to the bit
+        # float_power: x**2 of a NumPy scalar is C's pow, whose last bit can differ from x * x
         distance_penalty = 0.01 * np.float_power(x, 2) + np.float_power(y - 2, 2)
         velocity_penalty = 1e-3 * np.float_power(v1, 2) + 5e-3 * np.float_power(v2, 2)
         alive = self.options.healthy_reward * (~terminated).astype(int)
@@ -632,16 +652,20 @@ def difference(env):
 
     None if `env` is one of the eleven tasks just as gym.make makes it from `env.spec`: then
     `vectorize(env, …)` gives the same numbers from the same seeds. Wrappers, other attributes,
-    another model, replaced methods are all found; then two short episodes are played, in `env` too:
-    the caller must not use it any further than to close it.
+    another model, replaced methods are all found. Then two episodes of 20 steps are played, in
+    `env` too, which the caller must not use any further than to close it; a replaced function
+    outside of the classes is found only if it changes these. Give an environment that was never
+    reset: a reset of Reacher or Pusher changes attributes.
     """
+    if not gym.__version__.startswith(f"{GYMNASIUM}."):
+        return f"it is of Gymnasium {gym.__version__}, and this module follows {GYMNASIUM}"
     layers = layers_of(env)
     if native_class(layers[-1]) is None:
         kind = type(layers[-1])
         return f"{kind.__module__}.{kind.__name__} is not one of Gymnasium's MuJoCo v5 tasks"
     for layer in layers[:-1]:
         if type(layer) not in WRAPPERS:
-            return f"make_env wraps it in {type(layer).__name__}"
+            return f"it is wrapped in {type(layer).__name__}"
     if env.spec is None or env.spec.entry_point != entry_point(type(layers[-1])):
         return "it was not made by gym.make from Gymnasium's own entry point"
     for layer in layers:
@@ -652,7 +676,7 @@ def difference(env):
         native = native_copies(env, num_envs=1, num_threads=1, autoreset_mode="Disabled")
         with contextlib.closing(native), gym.make(env.spec) as pristine:
             return first_difference(env, pristine, native)
-    except Exception as error:  # whatever fails here is the user's to see in their own environment
+    except Exception as error:  # the caller makes Gymnasium's own, which shows what is wrong
         return f"it cannot be compared: {type(error).__name__}: {error}"
 
 
@@ -662,11 +686,12 @@ def vectorize(env, num_envs, num_threads=0, autoreset_mode="Disabled"):
     They have its options and its time limit. Closes `env`. Raises ValueError if `env` is
     anything that this module does not simulate: `difference(env)` tells before.
     """
-    with env:
-        reason = difference(env)
-        if reason is not None:
-            raise ValueError(f"native_mujoco does not simulate this environment: {reason}")
-        return native_copies(env, num_envs, num_threads, autoreset_mode)
+    reason = difference(env)
+    if isinstance(env, gym.Env):
+        env.close()
+    if reason is not None:
+        raise ValueError(f"native_mujoco does not simulate this environment: {reason}")
+    return native_copies(env, num_envs, num_threads, autoreset_mode)
 
 
 def native_copies(env, num_envs, num_threads, autoreset_mode):

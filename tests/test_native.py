@@ -4,6 +4,7 @@ import ctypes.util
 import functools
 import os
 import runpy
+import weakref
 from unittest import mock
 
 import gymnasium as gym
@@ -378,7 +379,7 @@ SOME = np.array([True, False, False])
 
 def test_the_first_call_is_a_reset_of_all_environments():
     env = native.HalfCheetah(3)
-    with pytest.raises(gym.error.ResetNeeded):
+    with pytest.raises(gym.error.ResetNeeded, match="before the first step"):
         env.step(ZERO)
     with pytest.raises(gym.error.ResetNeeded, match="first reset"):
         env.reset(options={"reset_mask": SOME})
@@ -390,6 +391,21 @@ def test_a_reset_mask_is_a_boolean_array_with_something_to_reset(mask):
     env.reset()
     with pytest.raises(ValueError, match="reset_mask"):
         env.reset(options={"reset_mask": mask})
+
+
+def test_threads_are_not_negative():
+    with pytest.raises(ValueError, match="num_threads is at least 1, or 0 for all cores, not -1"):
+        native.HalfCheetah(3, num_threads=-1)
+
+
+def test_another_version_of_gymnasium_is_not_simulated(monkeypatch):
+    monkeypatch.setattr(gym, "__version__", "1.5.0")
+    assert native.difference(cheetah()) == ("it is of Gymnasium 1.5.0, and this module follows 1.4")
+
+
+def test_a_forgotten_return_is_named():
+    with pytest.raises(ValueError, match="NoneType is not one of Gymnasium's MuJoCo v5 tasks"):
+        native.vectorize(None, 3)
 
 
 def test_each_environment_needs_a_seed_and_an_action():
@@ -532,6 +548,34 @@ def test_a_users_own_model_gives_the_same_numbers(tmp_path):
     assert ours.model.opt.gravity[2] == -20
 
 
+@pytest.mark.parametrize("task", ["Ant", "Humanoid", "HumanoidStandup"])
+def test_contact_forces_that_a_sensor_needs_are_there_after_a_reset(task, tmp_path):
+    path = tmp_path / "sensing.xml"
+    model = mujoco.MjSpec.from_file(gym.make(f"{task}-v5").unwrapped.fullpath)
+    model.body("torso").add_site(name="here")
+    model.add_sensor(
+        name="acceleration",
+        type=mujoco.mjtSensor.mjSENS_ACCELEROMETER,
+        objtype=mujoco.mjtObj.mjOBJ_SITE,
+        objname="here",
+    )
+    path.write_text(model.to_xml())
+    # so far off that a limb touches the ground
+    options = {"xml_file": str(path), "reset_noise_scale": 0.3, "max_episode_steps": 5}
+    sync, ours = both(task, 4, "Disabled", **options)
+    assert lockstep([sync, ours], 40) >= 12
+    assert np.abs(ours.forward_cfrc_ext).max() > 0
+
+
+def test_an_environment_that_is_closed_and_forgotten_is_freed_at_once():
+    ours = make("Hopper", 2, "Disabled")
+    ours.reset(seed=0)
+    ours.close()
+    left = weakref.ref(ours)
+    del ours
+    assert left() is None
+
+
 def test_vectorize_takes_threads_and_an_autoreset_mode_and_closes_the_environment():
     env = cheetah()
     env.unwrapped.close = mock.Mock()
@@ -564,13 +608,13 @@ class CountingWrapper(gym.Wrapper):
 @pytest.mark.parametrize(
     "wrap, says",
     [
-        (lambda env: gym.wrappers.TransformReward(env, abs), "wraps it in TransformReward"),
-        (lambda env: gym.wrappers.RescaleAction(env, -1, 1), "wraps it in RescaleAction"),
-        (lambda env: TimeLimit(gym.wrappers.ClipReward(env, 0), 5), "wraps it in ClipReward"),
-        (gym.wrappers.RecordEpisodeStatistics, "wraps it in RecordEpisodeStatistics"),
-        (gym.wrappers.Autoreset, "wraps it in Autoreset"),
-        (lambda env: LongerTimeLimit(env, 2000), "wraps it in LongerTimeLimit"),
-        (CountingWrapper, "wraps it in CountingWrapper"),
+        (lambda env: gym.wrappers.TransformReward(env, abs), "wrapped in TransformReward"),
+        (lambda env: gym.wrappers.RescaleAction(env, -1, 1), "wrapped in RescaleAction"),
+        (lambda env: TimeLimit(gym.wrappers.ClipReward(env, 0), 5), "wrapped in ClipReward"),
+        (gym.wrappers.RecordEpisodeStatistics, "wrapped in RecordEpisodeStatistics"),
+        (gym.wrappers.Autoreset, "wrapped in Autoreset"),
+        (lambda env: LongerTimeLimit(env, 2000), "wrapped in LongerTimeLimit"),
+        (CountingWrapper, "wrapped in CountingWrapper"),
         (lambda env: TimeLimit(env, 5), "its wrappers are not those of gym.make"),
         (OrderEnforcing, "its wrappers are not those of gym.make"),
         (PassiveEnvChecker, "its wrappers are not those of gym.make"),
@@ -825,7 +869,7 @@ def register(entry_point, id="HalfCheetah-v5"):
         (HalfCheetahEnv, "not made by gym.make from Gymnasium's own"),
         (lambda: native.HalfCheetah(), "native_mujoco.HalfCheetah is not one of"),
         (lambda: None, "NoneType is not one of"),
-        (lambda: cheetah(render_mode="rgb_array_list"), "wraps it in RenderCollection"),
+        (lambda: cheetah(render_mode="rgb_array_list"), "wrapped in RenderCollection"),
         (lambda: cheetah(render_mode="human"), "render_mode is one of"),
     ],
 )
