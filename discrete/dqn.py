@@ -744,7 +744,7 @@ def train(args):
             first_step = envs.global_step
             memory.add(envs.step(action))
 
-            # learn: of the N steps just made, some are due for an update, or a copy of the network
+            # learn: every so many environment steps, however many of them are made at once
             if args.anneal_lr:
                 agent.anneal_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:
@@ -1549,9 +1549,11 @@ def check_spaces(option, env):
             "vector; wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
         )
     if not isinstance(env.action_space, gym.spaces.Discrete):
+        remedy = "wrap the task so that its actions are numbered"
+        if isinstance(env.action_space, gym.spaces.Box):
+            remedy = "for continuous actions take ppo_continuous.py, td3.py or their siblings"
         raise UsageError(
-            f"{option}: this script needs discrete actions, not {env.action_space}; the scripts "
-            "for continuous actions are ppo_continuous.py, td3.py and their siblings"
+            f"{option}: this script needs discrete actions, not {env.action_space}; {remedy}"
         )
 
 

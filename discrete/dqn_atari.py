@@ -5,16 +5,16 @@
 #     "tqdm", "moviepy",
 # ]
 # ///
-"""DQN for Atari and other tasks of images (Mnih et al. 2015, https://doi.org/10.1038/nature14236).
+"""DQN for Atari and other images (Mnih et al. 2015, https://doi.org/10.1038/nature14236).
 
 Off-policy: a network learns Q(s, a) for each of A actions from transitions sampled from a replay
 buffer; the policy takes the action of the largest value, and a random one with probability ε.
 
     y = r + γ (1 − terminated) max Q′(s′, ·)        minimise (Q(s, a) − y)²
 
-Q′ is the target network, a copy of Q that is renewed every C steps. It is dqn.py for images: s
-is the last K frames, small and grey; the network begins with convolutions; the replay buffer keeps
-each frame once, as bytes. For Atari's games: pip install ale-py.
+Q′ is the target network, a copy of Q that is renewed every C steps. This is dqn.py for tasks whose
+observations are images: s is the last K frames, small and grey; the network begins with
+convolutions; the replay buffer keeps each frame once, as bytes. For Atari: pip install ale-py.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are nearly the same text in every script of this repository. Labels such as [DQN-2] number the
@@ -113,7 +113,7 @@ class Args:
     learning_starts: int = 10_000  # environment steps before learning
     train_frequency: int = 4  # environment steps per update
     batch_size: int = 32  # B, transitions per update
-    clip_rewards: bool = True  # learn from the sign of a reward; what is reported is the true one
+    clip_rewards: bool = True  # learn from rewards clipped to [-1, 1]; reports have the true ones
     gamma: float = 0.99  # γ, discount factor
     learning_rate: float = 1e-4  # learning rate of Adam
     anneal_lr: bool = False  # let the learning rate fall linearly to 0 over the run
@@ -164,7 +164,7 @@ class Episode(NamedTuple):
 def make_env(args, **options):
     """One environment, for training, evaluation and video. Change or wrap it here.
 
-    Its observations are K frames [K, S, S], the newest last; `load_policy` gives a policy of them.
+    Its observations are K frames [K, S, S], the newest last: what a policy of `load_policy` takes.
     `options` go to gym.make; recording passes render_mode. A wrapper that scales rewards scales the
     returns of evaluations too. What a wrapper learns, such as the statistics of
     NormalizeObservation, is neither saved nor shared with evaluations.
@@ -180,6 +180,8 @@ def make_env(args, **options):
             **args.env_kwargs,
             **options,
         )
+        if type(env.unwrapped).__module__.startswith("ale_py"):  # it would skip frames by itself
+            raise UsageError(f"--env-id {args.env_id}: for Atari name ALE/…-v5, as ALE/Pong-v5")
     env = GreyFrames(env, args.frame_size)
     return gym.wrappers.FrameStackObservation(env, args.frame_stack)
 
@@ -613,11 +615,11 @@ class ReplayBuffer:
         """`like` is a parameter of the agent: the memory has its device and dtype."""
         self.capacity = capacity
         self.frame_stack = frame_stack
-        self.frame_size = obs_size // frame_stack
+        self.frame_bytes = obs_size // frame_stack
         if like.device.type == "cpu":
-            size = capacity * (self.frame_size + 5 * like.element_size())
+            size = capacity * (self.frame_bytes + 5 * like.element_size())
             warn_if_larger_than_ram(f"--buffer-size {capacity}", size)
-        self.frames = torch.empty(capacity, self.frame_size, dtype=torch.uint8, device=like.device)
+        self.frames = torch.empty(capacity, self.frame_bytes, dtype=torch.uint8, device=like.device)
         self.rows = like.new_empty(capacity, 5)  # [DQN-1] a step per row
         self.back, self.action, self.reward, self.terminated, self.truncated = self.rows.unbind(1)
         self.total = 0  # rows so far; number i is in row i % capacity
@@ -639,7 +641,7 @@ class ReplayBuffer:
         """Adds the last frame of `obs`, and the step of environment `env` that led to it."""
         back = 0 if self.newest[env] is None else self.total - self.newest[env]
         row = self.total % self.capacity
-        self.frames[row] = obs[-self.frame_size :]
+        self.frames[row] = obs[-self.frame_bytes :]
         self.rows[row] = torch.tensor([back, *step])
         self.newest[env] = self.total
         self.total += 1
@@ -751,7 +753,7 @@ def warn_if_larger_than_ram(option, size):
 
 
 class QNetwork(nn.Module):
-    """The value Q of each action: [B, O] → [B, A], where O are the bytes of K frames."""
+    """The value Q of each action: [B, O] → [B, A], where O is the size of K frames."""
 
     def __init__(self, obs_size, num_actions, frame_size):
         super().__init__()
@@ -766,12 +768,10 @@ class QNetwork(nn.Module):
             nn.ReLU(),
             nn.Flatten(),
         ]
-        side = frame_size
-        for kernel_size, stride in ((8, 4), (4, 2), (3, 1)):
-            side = (side - kernel_size) // stride + 1  # 84 → 20 → 9 → 7
+        num_features = nn.Sequential(*convolutions)(torch.zeros(1, *self.image_shape)).shape[1]
         self.net = nn.Sequential(
             *convolutions,
-            nn.Linear(64 * side**2, 512),
+            nn.Linear(num_features, 512),
             nn.ReLU(),
             nn.Linear(512, num_actions),
         )
@@ -826,7 +826,7 @@ class Agent(nn.Module):
         """y [B], the target of the network."""
         next_values = self.target_network(batch.next_obs)                     # [DQN-2]  Q′(s′, ·)
         next_q = next_values.max(dim=-1).values                               # [DQN-2]  max Q′
-        reward = batch.reward.sign() if self.args.clip_rewards else batch.reward
+        reward = batch.reward.clamp(-1, 1) if self.args.clip_rewards else batch.reward
         return reward + self.args.gamma * (1 - batch.terminated) * next_q     # [DQN-2]  y
 
     def update(self, batch):
@@ -881,7 +881,7 @@ def train(args):
             first_step = envs.global_step
             memory.add(envs.step(action))
 
-            # learn: of the N steps just made, some are due for an update, or a copy of the network
+            # learn: every so many environment steps, however many of them are made at once
             if args.anneal_lr:
                 agent.anneal_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:
@@ -1686,9 +1686,11 @@ def check_spaces(option, env):
             "vector; wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
         )
     if not isinstance(env.action_space, gym.spaces.Discrete):
+        remedy = "wrap the task so that its actions are numbered"
+        if isinstance(env.action_space, gym.spaces.Box):
+            remedy = "for continuous actions take ppo_continuous.py, td3.py or their siblings"
         raise UsageError(
-            f"{option}: this script needs discrete actions, not {env.action_space}; the scripts "
-            "for continuous actions are ppo_continuous.py, td3.py and their siblings"
+            f"{option}: this script needs discrete actions, not {env.action_space}; {remedy}"
         )
 
 

@@ -12,8 +12,8 @@ largest value, and a random one with probability ε.
 
     y = r + γ (1 − terminated) max Q(s′, ·)        Q(s, a) ← Q(s, a) + α (y − Q(s, a))
 
-For tasks that publish their transition probabilities P the last lines compare the value of the
-learned policy, computed exactly, with the optimum.
+At its end the script prints the exact value of the learned policy beside the optimum, for tasks
+that publish their transition probabilities P.
 
 The algorithm is in sections 3 to 6. Sections 2 and 7 (environments; folders, checkpoints, command
 line) are nearly the same text in every script of this repository. Labels such as [Q-2] number the
@@ -123,8 +123,8 @@ def check_algorithm_args(args):
     with contextlib.closing(make_env(args)) as env:
         if not isinstance(env.observation_space, gym.spaces.Discrete):
             raise UsageError(
-                f"--env-id {args.env_id}: a table needs states that are numbered, Discrete, not "
-                f"{env.observation_space}; dqn.py is for those"
+                f"--env-id {args.env_id}: a table needs numbered states, Discrete, not "
+                f"{env.observation_space}; number them in a wrapper in make_env, or take dqn.py"
             )
 
 
@@ -600,7 +600,7 @@ def value_iteration(probability, reward, gamma):
     """
     q = np.zeros_like(reward)
     for _ in range(100_000):
-        improved = reward + gamma * probability @ q.max(axis=1)
+        improved = reward + gamma * (probability @ q.max(axis=1))
         change = np.abs(improved - q).max()
         q = improved
         if change <= 1e-12:
@@ -608,19 +608,31 @@ def value_iteration(probability, reward, gamma):
     return None
 
 
-def policy_evaluation(probability, reward, gamma, policy):
-    """V [S] of a deterministic policy [S]: the solution of V = r + γ P V.
+def reached_states(probability, policy, start):
+    """[S], whether the policy [S] ever acts in a state; `start` [S], chances to begin there."""
+    transition = probability[np.arange(len(policy)), policy]
+    reached = start > 0
+    for _ in policy:  # in one step; in two steps or fewer; …
+        reached = reached | (reached @ transition > 0)
+    return reached
 
-    None where without discount (γ = 1) some state never leads to the end of an episode.
+
+def policy_evaluation(probability, reward, gamma, policy, start):
+    """V [S] of a deterministic policy [S], the solution of V = r + γ P V; NaN where it never acts.
+
+    None where without discount (γ = 1) an episode can come to a state that never leads to an end.
     """
-    states = np.arange(len(policy))
-    transition = probability[states, policy]
+    states = np.flatnonzero(reached_states(probability, policy, start))
+    transition = probability[states, policy[states]][:, states]
     can_end = transition.sum(axis=1) < 1 - 1e-9
-    for _ in states:  # in one step; in two steps or fewer; …
+    for _ in states:
         can_end = can_end | (transition @ can_end > 0)
     if gamma == 1 and not can_end.all():
         return None
-    return np.linalg.solve(np.eye(len(policy)) - gamma * transition, reward[states, policy])
+    value = np.full(len(policy), np.nan)
+    own_reward = reward[states, policy[states]]
+    value[states] = np.linalg.solve(np.eye(len(states)) - gamma * transition, own_reward)
+    return value
 
 
 ARROWS = {  # of the actions 0 to 3
@@ -637,43 +649,65 @@ def compare_with_optimum(agent, args, folder):
     """
     with contextlib.closing(make_env(args)) as env:
         task = env.unwrapped
-        if not hasattr(task, "P") or not hasattr(task, "initial_state_distrib"):
+        if not hasattr(task, "initial_state_distrib") or not hasattr(task, "P"):
+            return
+        starts = (env.observation_space.start, env.action_space.start)
+        if not isinstance(task.P, dict) or any(starts):  # not in the form of Gymnasium's tasks
             return
         if env.observation_space.n > 1000:
             say("the exact value is worked out for tasks of up to 1,000 states only")
             return
         probability, reward = transition_model(env)
         policy = agent.q_table.values.argmax(dim=1).cpu().numpy()
-        value = policy_evaluation(probability, reward, args.gamma, policy)
+        start = task.initial_state_distrib
+        value = policy_evaluation(probability, reward, args.gamma, policy, start)
         if value is None:
-            say("from some states this policy never ends an episode: without discount, no value")
+            say("this policy never ends some episodes: without discount it has no value")
             return
         optimal = value_iteration(probability, reward, args.gamma)
         if optimal is None:
             say("the value of the best policy is not known: value iteration did not converge")
             return
-        start = task.initial_state_distrib
-        learned = start @ value
+        learned = np.nansum(start * value)
         best = start @ optimal.max(axis=1)
         if type(task).__name__ in ARROWS:
             arrows, shape_of = ARROWS[type(task).__name__]
             shape = shape_of(task)
-            for row in policy.reshape(shape):
-                say("    " + " ".join(arrows[action] for action in row))
-            draw(folder / "policy.png", arrows, shape, policy, value, optimal)
-        say(f"exact value by P: of this policy {learned:.5f}, of the best policy {best:.5f}")
+            # of equally good actions, those that a small discount prefers: they get to an end
+            best_policy = value_iteration(probability, reward, min(args.gamma, 0.9999)).argmax(1)
+            is_on_the_way = reached_states(probability, best_policy, start)
+            best_value = np.where(is_on_the_way, optimal.max(axis=1), np.nan)
+            symbols = arrows_of(arrows, policy, value)
+            best_symbols = arrows_of(arrows, best_policy, best_value)
+            for row in np.reshape(symbols, shape):
+                say("    " + " ".join(row))
+            grids = [("learned", symbols, value), ("optimal", best_symbols, best_value)]
+            draw(folder / "policy.png", shape, grids)
+        say(
+            f"exact discounted value, from the task's P: this policy {learned:.5f}, "
+            f"the best {best:.5f}"
+        )
 
 
-def draw(path, arrows, shape, policy, value, optimal):
-    """Two grids of states, coloured by value: the learned policy and an optimal one."""
+def arrows_of(arrows, policy, value):
+    """An arrow for each state, a dot where the policy never acts."""
+    symbols = []
+    for action, state_value in zip(policy, value, strict=True):
+        symbols.append("·" if np.isnan(state_value) else arrows[action])
+    return symbols
+
+
+def draw(path, shape, grids):
+    """Grids of states, coloured by value: the learned policy and an optimal one."""
     figure = Figure(figsize=(1.2 * shape[1] + 2, 1.2 * shape[0] * 2), layout="constrained")
-    best = optimal.max(axis=1)
-    grids = [("learned", policy, value), ("optimal", optimal.argmax(axis=1), best)]
-    for axes, (title, actions, values) in zip(figure.subplots(2, 1), grids, strict=True):
-        image = axes.imshow(values.reshape(shape), vmin=best.min(), vmax=best.max())
-        for state, action in enumerate(actions):
+    low = min(np.nanmin(values) for _, _, values in grids)
+    high = max(np.nanmax(values) for _, _, values in grids)
+    on_any_colour = {"color": "white", "bbox": {"facecolor": "black", "alpha": 0.4, "linewidth": 0}}
+    for axes, (title, symbols, values) in zip(figure.subplots(2, 1), grids, strict=True):
+        image = axes.imshow(values.reshape(shape), vmin=low, vmax=high)
+        for state in np.flatnonzero(np.isfinite(values)):
             row, column = divmod(state, shape[1])
-            axes.text(column, row, arrows[action], ha="center", va="center", color="white")
+            axes.text(column, row, symbols[state], ha="center", va="center", **on_any_colour)
         axes.set(title=title, xticks=[], yticks=[])
     figure.colorbar(image, ax=figure.axes, label="value of the state")
     figure.savefig(path)
@@ -1502,9 +1536,11 @@ def check_spaces(option, env):
             "vector; wrap the task so that they are a Box, or a Dict or Tuple of Boxes"
         )
     if not isinstance(env.action_space, gym.spaces.Discrete):
+        remedy = "wrap the task so that its actions are numbered"
+        if isinstance(env.action_space, gym.spaces.Box):
+            remedy = "for continuous actions take ppo_continuous.py, td3.py or their siblings"
         raise UsageError(
-            f"{option}: this script needs discrete actions, not {env.action_space}; the scripts "
-            "for continuous actions are ppo_continuous.py, td3.py and their siblings"
+            f"{option}: this script needs discrete actions, not {env.action_space}; {remedy}"
         )
 
 

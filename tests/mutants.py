@@ -1468,7 +1468,7 @@ FRAMES = [
         DQN_ATARI,
         "ReplayBuffer.add_row",
         FRAMES_AND_RUNS,
-        ("the oldest frame of a stack", "obs[-self.frame_size :]", "obs[: self.frame_size]"),
+        ("the oldest frame of a stack", "obs[-self.frame_bytes :]", "obs[: self.frame_bytes]"),
         ("the frame before is another environment's", "self.total - self.newest[env]", "1"),
     ),
     *at(
@@ -1552,7 +1552,7 @@ FRAMES = [
         DQN_ATARI,
         "Agent.target",
         FRAMES_AND_RUNS,
-        ("rewards are not clipped", "batch.reward.sign()", "batch.reward"),
+        ("rewards are not clipped", "batch.reward.clamp(-1, 1)", "batch.reward"),
         (
             "a time limit is death",
             "1 - batch.terminated",

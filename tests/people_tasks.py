@@ -9,7 +9,7 @@ import zlib
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
 
 class Point(gym.Env):
@@ -323,6 +323,14 @@ class Shifted(Point):
         return self.observe(), self.reward(), False, False, {}
 
 
+class Parts(Point):
+    """An action has two parts, each from a few."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = MultiDiscrete([2, 3])
+
+
 gym.register("Plain-v0", Point, max_episode_steps=50)
 gym.register("Goal-v0", Goal, max_episode_steps=50)
 gym.register("Kinds-v0", Kinds, max_episode_steps=50)
@@ -345,6 +353,7 @@ gym.register("OneInstance-v0", OneInstance, max_episode_steps=50)
 gym.register("NoScreen-v0", NoScreen, max_episode_steps=50)
 gym.register("SlowSteps-v0", SlowSteps)
 gym.register("Shifted-v0", Shifted, max_episode_steps=50)
+gym.register("Parts-v0", Parts, max_episode_steps=50)
 gym.register("Flattened-v0", lambda: gym.wrappers.FlattenObservation(Goal()), max_episode_steps=50)
 gym.register(
     "FlattenedBySpec-v0",

@@ -94,7 +94,8 @@ def test_the_value_of_a_policy_is_the_mean_of_its_returns():
     env = gym.make("FrozenLake-v1")
     probability, reward = module.transition_model(env)
     policy = module.value_iteration(probability, reward, 0.9).argmax(axis=1)
-    value = module.policy_evaluation(probability, reward, 0.9, policy)[0]
+    start = env.unwrapped.initial_state_distrib
+    value = module.policy_evaluation(probability, reward, 0.9, policy, start)[0]
     returns = []
     for episode in range(4000):
         state, _ = env.reset(seed=episode)
@@ -124,24 +125,37 @@ def table_after_a_step(learning_rate, terminated=0.0, truncated=0.0):
 def test_a_policy_that_never_ends_has_no_value_without_discount(call, tmp_path):
     options = ["--env-id", "CliffWalking-v1", "--gamma", 1, "--total-timesteps", 200]
     said = call("q_learning", *options, "--eval-max-steps", 200, "--eval-episodes", 1)
-    assert "never ends an episode" in said.out
+    assert "never ends some episodes" in said.out
     assert "finished at step 200" in said.out
 
 
-def test_without_discount_a_value_needs_a_way_to_the_end_from_every_state():
+def test_without_discount_a_value_needs_a_way_to_the_end_from_where_episodes_come():
     """Slippery moves have chances of a third, with which the equations look solvable."""
     module = load("q_learning")
     with gym.make("CliffWalking-v1", is_slippery=True) as env:
         probability, reward = module.transition_model(env)
+        start = env.unwrapped.initial_state_distrib
         policy = np.full(48, 3)  # always left: the goal is on the right
-        assert module.policy_evaluation(probability, reward, 1, policy) is None
-        assert np.isfinite(module.policy_evaluation(probability, reward, 0.99, policy)).all()
+        assert module.policy_evaluation(probability, reward, 1, policy, start) is None
+        value = module.policy_evaluation(probability, reward, 0.99, policy, start)
+        assert np.isfinite(value).sum() == 4  # the left column
     with gym.make("FrozenLake-v1") as env:
         probability, reward = module.transition_model(env)
+        start = env.unwrapped.initial_state_distrib
         down = np.ones(16, dtype=int)
-        value = module.policy_evaluation(probability, reward, 1, down)
-        q = reward + probability @ value
-        assert value == pytest.approx(q[np.arange(16), down]) and 0 < value[0] < 1
+        value = module.policy_evaluation(probability, reward, 1, down, start)
+        acts = np.isfinite(value)
+        assert acts.tolist() == [letter in b"SF" for letter in env.unwrapped.desc.flatten()]
+        q = reward + probability @ np.nan_to_num(value)
+        assert value[acts] == pytest.approx(q[acts, 1]) and 0 < value[0] < 1
+    with gym.make("Taxi-v4") as env:  # the best policy never comes to 100 of its states
+        probability, reward = module.transition_model(env)
+        start = env.unwrapped.initial_state_distrib
+        best = module.value_iteration(probability, reward, 1)
+        policy = best.argmax(axis=1)
+        policy[~module.reached_states(probability, policy, start)] = 4  # picks nobody up, for ever
+        value = module.policy_evaluation(probability, reward, 1, policy, start)
+        assert np.nansum(start * value) == pytest.approx(start @ best.max(axis=1))
 
 
 def test_value_iteration_ends_where_a_value_is_infinite():
@@ -576,6 +590,11 @@ def test_continuous_actions_are_refused_by_name(script, call, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_actions_of_several_parts_are_refused_with_a_remedy(call, tmp_path):
+    said = call("dqn", *SMALL["dqn"], "--env-id", "people_tasks:Parts-v0", status=2).err
+    assert "not MultiDiscrete([2 3])" in said and "its actions are numbered" in said
+
+
 def test_a_space_of_actions_that_starts_elsewhere(call, tmp_path):
     """people_tasks:Shifted has the actions 5, 6 and 7."""
     for script in DQNS:
@@ -599,8 +618,11 @@ def test_q_learning_finds_the_best_way_over_the_ice(call, tmp_path):
     """Not slippery: the shortest way, at its value by hand."""
     lake = ["--env-kwargs", '{"is_slippery": false}', "--total-timesteps", 8000]
     said = call("q_learning", *lake, "--eval-frequency", 0, "--run-dir", "run").out
-    assert "exact value by P: of this policy 0.95099, of the best policy 0.95099" in said
-    arrows = re.findall("^    ([←↓→↑]) ([←↓→↑]) ([←↓→↑]) ([←↓→↑])$", said, re.M)
+    assert (
+        "exact discounted value, from the task's P: this policy 0.95099, the best 0.95099" in said
+    )
+    arrows = re.findall("^    ([←↓→↑·]) ([←↓→↑·]) ([←↓→↑·]) ([←↓→↑·])$", said, re.M)
+    assert sum(arrow == "·" for row in arrows for arrow in row) == 10  # beside the way of six
     place = [0, 0]
     for _ in range(6):
         arrow = arrows[place[0]][place[1]]

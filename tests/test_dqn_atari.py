@@ -295,22 +295,17 @@ def test_weights_begin_uniform_between_the_bounds_of_their_inputs():
 
 
 @pytest.mark.parametrize("clip_rewards", [True, False])
-def test_DQN_2_the_target_has_the_sign_of_the_reward(clip_rewards):
+def test_DQN_2_the_target_has_the_clipped_reward(clip_rewards):
     agent = make_agent(gamma=0.7, clip_rewards=clip_rewards)
     for parameter in agent.target_network.parameters():
         parameter.data.mul_(-1.3)
-    batch = make_batch()
+    batch = make_batch()._replace(reward=torch.tensor([-7.0, -0.25, 0.0, 0.5, 3.0]).double())
     reward = batch.reward.numpy()
     if clip_rewards:
-        reward = np.array([1.0 if r > 0 else -1.0 for r in reward])
+        reward = np.array([-1, -0.25, 0, 0.5, 1])
     largest = values_by_hand(agent.target_network, batch.next_obs).max(axis=1)
     follows = np.array([0.7, 0, 0.7, 0.7, 0]) * largest
     np.testing.assert_allclose(agent.target(batch).numpy(), reward + follows, rtol=1e-9)
-
-
-def test_no_reward_stays_no_reward_when_it_is_clipped():
-    batch = make_batch()._replace(reward=torch.zeros(5), terminated=torch.ones(5))
-    assert make_agent().target(batch).tolist() == [0] * 5
 
 
 def test_an_update_is_that_of_dqn_with_this_network():
@@ -581,3 +576,16 @@ def test_with_two_frames_the_optimum_is_reached_and_with_one_it_is_not(
         policy = dqn_atari.load_policy(folder)
         means.append(np.mean(returns_from_all_starts(policy, frame_stack)))
     assert means == [0, 9]
+
+
+def test_an_atari_task_that_skips_frames_by_itself_is_refused(call, tmp_path):
+    """Such as ale_py:PongNoFrameskip-v4; this module stands in for ale_py."""
+    (tmp_path / "ale_py_like.py").write_text(
+        "import gymnasium as gym\n"
+        "from pixel_tasks import Numbered\n"
+        "class Game(Numbered):\n"
+        "    pass\n"
+        "gym.register('Pong-v4', Game)\n"
+    )
+    said = call("dqn_atari", "--env-id", "ale_py_like:Pong-v4", status=2).err
+    assert "--env-id ale_py_like:Pong-v4: for Atari name ALE/…-v5" in said
