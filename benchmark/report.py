@@ -21,7 +21,6 @@ PACKAGES = ("rliable", "scipy", "matplotlib")
 @dataclass
 class Args:
     results: Path = HERE / "results"  # what run.py --collect made
-    validation: Path = HERE / "tuning/validation"  # the same, of other options and seeds
     report: Path = HERE / "README.md"  # to write; figures go into figures/ beside it
     # its parts from <!-- results --> and <!-- speed --> to <!-- end --> are written too
     readme: Path | None = HERE.parent / "README.md"
@@ -89,7 +88,7 @@ def main(args):
     cells = group(read(args.results))
     if not cells:
         fail(f"--results {args.results}: holds no results")
-    validation = group(read(args.validation))
+    validation = group(read(args.results.parent / "tuning" / "validation"))
     speed = speed_tables.read_speed(args.results / "speed.jsonl")
     texts = {args.report: report_text(cells, validation, speed)}
     if args.readme:

@@ -140,9 +140,9 @@ def group(results):
 
 
 def is_current(key):
-    """Whether the script in the repository still has the version of these runs."""
+    """Whether the script still has the version of these runs, as far as it is known here."""
     script, version, _, _ = key
-    return present_version(script) == version
+    return present_version(script) in (version, None)
 
 
 @functools.cache

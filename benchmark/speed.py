@@ -40,82 +40,30 @@ class Cell(NamedTuple):
     steps: int  # steps that are timed
 
 
+A2C = {"hidden_sizes": (64, 64), "num_envs": 16, "num_steps": 5}
+PPO = A2C | {"num_envs": 8, "num_steps": 256, "num_minibatches": 32, "update_epochs": 10}
+LARGE = {"hidden_sizes": (256, 256), "batch_size": 256, "learning_starts": 500, "num_envs": 1}
+DQN = {"hidden_sizes": (128, 128), "batch_size": 128, "learning_starts": 500}
+DQN_8 = DQN | {"num_envs": 8, "train_frequency": 8}
+DQN_1 = DQN | {"num_envs": 1, "train_frequency": 10}
+
+PPO_TITLE = "PPO, 8 × 256 steps, 10 epochs of 32 minibatches of 64"
+DQN_8_TITLE = "DQN, 8 environments, an update of 128 after each step of all"
+DQN_1_TITLE = "DQN with 1 environment, an update of 128 every 10 steps"
+DDPG_TITLE = "DDPG, an update of 256 per step"
+TD3_TITLE = "TD3, an update of 256 per step"
+
+CHEETAH = "HalfCheetah-v5"
+POLE = "CartPole-v1"
 WHOLE_RUNS = ("ours", "compiled", "sb3")
 OFF_POLICY = (*WHOLE_RUNS, "sbx", "ours busy", "sb3 busy", "update", "compiled update", "products")
-LARGE = {"hidden_sizes": (256, 256), "batch_size": 256, "learning_starts": 500, "num_envs": 1}
 CELLS = {
-    "ppo_continuous": Cell(
-        "PPO, 8 × 256 steps, 10 epochs of 32 minibatches of 64",
-        "ppo_continuous",
-        "HalfCheetah-v5",
-        {
-            "hidden_sizes": (64, 64),
-            "num_envs": 8,
-            "num_steps": 256,
-            "num_minibatches": 32,
-            "update_epochs": 10,
-        },
-        WHOLE_RUNS,
-        4096,
-        16384,
-    ),
-    "a2c": Cell(
-        "A2C, 16 × 5 steps",
-        "a2c",
-        "HalfCheetah-v5",
-        {"hidden_sizes": (64, 64), "num_envs": 16, "num_steps": 5},
-        WHOLE_RUNS,
-        4000,
-        24000,
-    ),
-    "ddpg": Cell(
-        "DDPG, an update of 256 per step",
-        "ddpg",
-        "HalfCheetah-v5",
-        LARGE,
-        OFF_POLICY,
-        1000,
-        2000,
-    ),
-    "td3": Cell(
-        "TD3, an update of 256 per step",
-        "td3",
-        "HalfCheetah-v5",
-        LARGE,
-        OFF_POLICY,
-        1000,
-        2000,
-    ),
-    "dqn": Cell(
-        "DQN, 8 environments, an update of 128 after each step of all",
-        "dqn",
-        "CartPole-v1",
-        {
-            "hidden_sizes": (128, 128),
-            "batch_size": 128,
-            "train_frequency": 8,
-            "learning_starts": 500,
-            "num_envs": 8,
-        },
-        WHOLE_RUNS,
-        2000,
-        10000,
-    ),
-    "dqn1": Cell(
-        "DQN with 1 environment, an update of 128 every 10 steps",
-        "dqn",
-        "CartPole-v1",
-        {
-            "hidden_sizes": (128, 128),
-            "batch_size": 128,
-            "train_frequency": 10,
-            "learning_starts": 500,
-            "num_envs": 1,
-        },
-        WHOLE_RUNS,
-        2000,
-        10000,
-    ),
+    "ppo_continuous": Cell(PPO_TITLE, "ppo_continuous", CHEETAH, PPO, WHOLE_RUNS, 4096, 16384),
+    "a2c": Cell("A2C, 16 × 5 steps", "a2c", CHEETAH, A2C, WHOLE_RUNS, 4000, 24000),
+    "ddpg": Cell(DDPG_TITLE, "ddpg", CHEETAH, LARGE, OFF_POLICY, 1000, 2000),
+    "td3": Cell(TD3_TITLE, "td3", CHEETAH, LARGE, OFF_POLICY, 1000, 2000),
+    "dqn": Cell(DQN_8_TITLE, "dqn", POLE, DQN_8, WHOLE_RUNS, 2000, 10000),
+    "dqn1": Cell(DQN_1_TITLE, "dqn", POLE, DQN_1, WHOLE_RUNS, 2000, 10000),
 }
 
 

@@ -143,7 +143,7 @@ def target_text(target):
 
 
 def latest_and_older(cells):
-    """The cells of the version that was run last of each script and task, and the other cells."""
+    """The newest cell of each script, options and task, and the other cells."""
     latest = {runs[0].key: runs for runs in newest(cells).values()}
     older = {key: runs for key, runs in cells.items() if key not in latest}
     return latest, older
