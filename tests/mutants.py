@@ -1,6 +1,6 @@
 """Puts mistakes back into the scripts, one at a time, and requires that a test fails.
 
-    python tests/mutants.py [--only SUBSTRING] [--jobs 2] [--check]
+    python tests/mutants.py [--only SUBSTRING] [--new] [--jobs 2] [--check]
 
 Each mistake goes into a copy of the repository, and there the tests run that must notice it. The
 place of a mistake is a function or a method, found by its name in the syntax tree, and within that
@@ -10,7 +10,7 @@ more than once, a label tells which: "gae [GAE-2]".
 
 tests/mutants.md keeps the outcomes. A test that caught a mistake before is tried first the next
 time, so the first run of all takes hours and later ones take minutes. After Ctrl-C what has been
-tried is kept. Exit status 1 unless all are caught.
+tried is kept, and --new goes on with the rest. Exit status 1 unless all are caught.
 """
 
 import argparse
@@ -2472,14 +2472,17 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default="", help="mistakes whose line of output contains this")
+    parser.add_argument("--new", action="store_true", help="those that the table has no test for")
     parser.add_argument("--jobs", type=int, default=2, help="trials side by side")
     parser.add_argument("--check", action="store_true", help="only look whether all are found")
     args = parser.parse_args()
+    known = read_table()
     mutants = [trial for trial in trials(MUTANTS) if args.only in str(trial)]
+    if args.new:
+        mutants = [trial for trial in mutants if "::" not in known.get(row_of(trial), "")]
     print(f"{len(mutants)} mistakes, each with its place in the scripts")
     if args.check:
         return
-    known = read_table()
     tests = try_all(mutants, args.jobs, known)
     survivors = [mutant for mutant, test in tests.items() if not test]
     for mutant in survivors:
