@@ -22,8 +22,8 @@ A program that makes its environments one by one, and may have changed them, ask
 whether this module simulates exactly that, and `vectorize(env, num_envs)` for many of them.
 
 Importing this adds a vector entry point to Gymnasium's specs of the tasks: make_vec without a mode
-then makes these environments, which take no `wrappers` and no `vector_kwargs`: give a mode with
-them. gym.make, and the modes "sync" and "async", stay as they were. Use a vector environment from
+then makes these environments, and refuses `wrappers` and `vector_kwargs`, which need the mode
+"sync" or "async". These two modes, and gym.make, stay as they were. Use a vector environment from
 one Python thread only.
 """
 
@@ -309,7 +309,7 @@ def distance(vectors):
 
 
 def sum_of_squares(x):
-    """[N, …] → [N]. Each is laid out flat, since that is how np.sum adds those of one."""
+    """[N, …] → [N]. Rows are flat first: np.sum adds the numbers of one array in that order."""
     return np.square(x).reshape(len(x), -1).sum(-1)
 
 

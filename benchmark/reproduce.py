@@ -41,19 +41,25 @@ def script_of(run, folder):
     if version_of(path.read_text()) == run.version:
         return path
     copy = script_of_commit(run, folder)
-    if copy.exists():
+    if copy.exists() and has_version(copy, run.version):
         return copy
-    fail(f"{run.script}: version {run.version} is neither here nor in git, as {run.commit}")
+    fail(f"{run.script}: version {run.version} is neither here nor in commit {run.commit}")
+
+
+def has_version(path, version):
+    # until November 2026 a version was the hash that git has for the file
+    blob = git("hash-object", path).stdout
+    return version in (version_of(path.read_text()), blob[:8])
 
 
 def script_of_commit(run, folder):
     """Writes a run's script, as the commit that made the run has it, into `folder`, with
-    native_mujoco.py; returns its path, where nothing is if that commit is unknown here, or the
-    script had edits that were not committed.
+    native_mujoco.py; returns its path, where nothing is if that commit is unknown here.
     """
     path = find_script(run.script)
+    commit = str(run.commit).removesuffix("-dirty")
     for file in (path, path.with_name("native_mujoco.py")):
-        done = git("show", f"{run.commit}:{file.relative_to(HERE.parent)}")
+        done = git("show", f"{commit}:{file.relative_to(HERE.parent)}")
         if done.returncode == 0:
             (folder / file.name).write_text(done.stdout)
     return folder / path.name

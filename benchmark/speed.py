@@ -41,7 +41,13 @@ class Cell(NamedTuple):
 
 
 A2C = {"hidden_sizes": (64, 64), "num_envs": 16, "num_steps": 5}
-PPO = A2C | {"num_envs": 8, "num_steps": 256, "num_minibatches": 32, "update_epochs": 10}
+PPO = {
+    "hidden_sizes": (64, 64),
+    "num_envs": 8,
+    "num_steps": 256,
+    "num_minibatches": 32,
+    "update_epochs": 10,
+}
 LARGE = {"hidden_sizes": (256, 256), "batch_size": 256, "learning_starts": 500, "num_envs": 1}
 DQN = {"hidden_sizes": (128, 128), "batch_size": 128, "learning_starts": 500}
 DQN_8 = DQN | {"num_envs": 8, "train_frequency": 8}

@@ -744,7 +744,7 @@ def train(args):
             first_step = envs.global_step
             memory.add(envs.step(action))
 
-            # learn: every so many environment steps, however many of them are made at once
+            # learn: counted in environment steps, of which N have just been made
             if args.anneal_lr:
                 agent.anneal_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:

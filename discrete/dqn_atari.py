@@ -5,7 +5,7 @@
 #     "tqdm", "moviepy",
 # ]
 # ///
-"""DQN for Atari and other images (Mnih et al. 2015, https://doi.org/10.1038/nature14236).
+"""DQN for Atari and other pixel tasks (Mnih et al. 2015, https://doi.org/10.1038/nature14236).
 
 Off-policy: a network learns Q(s, a) for each of A actions from transitions sampled from a replay
 buffer; the policy takes the action of the largest value, and a random one with probability ε.
@@ -181,7 +181,7 @@ def make_env(args, **options):
             **options,
         )
         if type(env.unwrapped).__module__.startswith("ale_py"):  # it would skip frames by itself
-            raise UsageError(f"--env-id {args.env_id}: for Atari name ALE/…-v5, as ALE/Pong-v5")
+            raise UsageError(f"--env-id {args.env_id}: Atari's tasks are ALE/Pong-v5 and its like")
     env = GreyFrames(env, args.frame_size)
     return gym.wrappers.FrameStackObservation(env, args.frame_stack)
 
@@ -881,7 +881,7 @@ def train(args):
             first_step = envs.global_step
             memory.add(envs.step(action))
 
-            # learn: every so many environment steps, however many of them are made at once
+            # learn: counted in environment steps, of which N have just been made
             if args.anneal_lr:
                 agent.anneal_learning_rate(1 - first_step / args.total_timesteps)
             if first_step >= args.learning_starts:

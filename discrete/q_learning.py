@@ -609,7 +609,7 @@ def value_iteration(probability, reward, gamma):
 
 
 def reached_states(probability, policy, start):
-    """[S], whether the policy [S] ever acts in a state; `start` [S], chances to begin there."""
+    """[S], whether the policy [S] ever acts in a state; `start` [S]: its chance of being first."""
     transition = probability[np.arange(len(policy)), policy]
     reached = start > 0
     for _ in policy:  # in one step; in two steps or fewer; …

@@ -193,6 +193,22 @@ def test_texts_of_one_version_make_the_same_runs(script, tmp_path):
         assert_same_run(tmp_path / f"present-{task}", tmp_path / f"older-{task}")
 
 
+def test_the_commit_of_each_recorded_run_has_its_version(tmp_path):
+    """So that it can be reproduced when the script has changed. Edits of before a commit cannot."""
+    if reproduce.git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("needs the whole history")
+    first_of_text = {}
+    for folder in ("results", "gate", "tuning"):
+        for path in sorted((BENCHMARK / folder).rglob("runs.jsonl")):
+            for row in results.read(path.parent):
+                if not row.commit.endswith("-dirty"):
+                    first_of_text.setdefault((row.script, row.commit, row.version), row)
+    assert len(first_of_text) > 20
+    for row in first_of_text.values():
+        script = reproduce.script_of_commit(row, tmp_path)
+        assert reproduce.has_version(script, row.version), row
+
+
 # ── run.py ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -303,10 +319,10 @@ def test_what_dies_is_resumed(stand_in, tmp_path):
 
 
 def test_options_may_be_json():
-    variant = 'env-kwargs={"frame_skip": 2, "names": ["a", "b"]},hidden-sizes=64 64,no-anneal-lr'
+    variant = 'env-kwargs={"a": {"b":1,"c":[0,true,false]}, "d": 2},hidden-sizes=64 64,no-anneal-lr'
     options = runs.parse_options(variant)
     assert options == {
-        "env-kwargs": '{"frame_skip": 2, "names": ["a", "b"]}',
+        "env-kwargs": '{"a": {"b":1,"c":[0,true,false]}, "d": 2}',
         "hidden-sizes": "64 64",
         "no-anneal-lr": "",
     }
@@ -451,20 +467,18 @@ def test_the_interval_of_another_run_by_hand():
     assert reproduce.interval_of_another_run([1.0]) is None
 
 
-def test_the_script_of_each_recorded_run_is_found_in_its_commit(tmp_path):
-    """So that it can be reproduced when the script has changed."""
+def test_the_script_of_each_row_is_found(tmp_path):
+    """The oldest rows have Git's hash of the file as their version."""
     if reproduce.git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
-        pytest.skip("needs the whole history")
-    found = {}
-    for folder in ("results", "gate", "tuning"):
-        for row in results.read(BENCHMARK / folder):
-            found[row.script, row.commit] = row
-    for (script, commit), row in found.items():
-        folder = tmp_path / f"{script}-{commit}"
-        folder.mkdir()
-        is_there = reproduce.script_of_commit(row, folder).exists()
-        assert is_there or commit.endswith("-dirty"), (script, commit)
-    assert len(found) > 20
+        pytest.skip("this is no repository with its history")
+    rows = results.newest(results.group(results.read(BENCHMARK / "results")))
+    assert any(version_is_a_file(run) for runs in rows.values() for run in runs)
+    for runs_of_row in rows.values():
+        reproduce.script_of(runs_of_row[0], tmp_path)
+
+
+def version_is_a_file(run):
+    return reproduce.git("cat-file", "-t", run.version).stdout == "blob\n"
 
 
 def test_a_row_of_the_table_is_reproduced(tmp_path):
@@ -686,6 +700,29 @@ def test_a_weakened_script_is_told_from_an_unchanged_one(options, status, said):
     assert said in done.stdout
 
 
+def test_how_often_a_weakened_and_an_unchanged_script_are_called_worse(monkeypatch):
+    """Drawn from these runs: four unchanged ones, against four others and against the three that
+    are weakened."""
+    monkeypatch.setattr(compare, "DRAWS", 1000)
+    rng = np.random.default_rng(0)
+    weakened = compare.runs_by_task(GATE / "compile,gamma=0.9")
+    unchanged = compare.runs_by_task(GATE / "compile")
+    false_alarms = 0
+    found = 0
+    for draw in range(200):
+        same = {}
+        worse = {}
+        for task, more in unchanged.items():
+            runs_of_table = compare.runs_by_task(TABLE)[task]
+            returns = rng.permutation(compare.final_returns(runs_of_table + more))
+            same[task] = (returns[:4], returns[4:8])
+            worse[task] = (returns[:4], compare.final_returns(weakened[task]))
+        false_alarms += compare.compare(same, seed=draw)[2]
+        found += compare.compare(worse, seed=draw)[2]
+    assert false_alarms <= 10  # of 200: the stated 5 %
+    assert found >= 190
+
+
 @pytest.mark.parametrize("seeds, most_tasks", [(4, 1), (5, 6), (6, 23)])
 def test_how_many_tasks_so_few_seeds_can_decide(seeds, most_tasks):
     """As compare.py says: all of B below all of A is one of C(2n, n) orders; 2.5 % is for tasks."""
@@ -830,6 +867,7 @@ def test_the_present_version_comes_before_one_that_was_run_later():
     cells = results.group(sorted_runs(made))
     mine, ours = results.newest(cells).values()
     assert [run.script for run in mine] == ["script_of_my_own"]
+    assert results.is_current(mine[0].key)  # it cannot be known to be older
     assert [run.version for run in ours] == [present]
 
 

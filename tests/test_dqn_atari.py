@@ -588,4 +588,4 @@ def test_an_atari_task_that_skips_frames_by_itself_is_refused(call, tmp_path):
         "gym.register('Pong-v4', Game)\n"
     )
     said = call("dqn_atari", "--env-id", "ale_py_like:Pong-v4", status=2).err
-    assert "--env-id ale_py_like:Pong-v4: for Atari name ALE/…-v5" in said
+    assert "--env-id ale_py_like:Pong-v4: Atari's tasks are ALE/Pong-v5" in said
