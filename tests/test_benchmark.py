@@ -194,7 +194,10 @@ def test_texts_of_one_version_make_the_same_runs(script, tmp_path):
 
 
 def test_the_commit_of_each_recorded_run_has_its_version(tmp_path):
-    """So that it can be reproduced when the script has changed. Edits of before a commit cannot."""
+    """So that it can be reproduced when the script has changed. Edits of before a commit cannot.
+
+    The oldest rows have Git's hash of the file as their version.
+    """
     if reproduce.git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
         pytest.skip("needs the whole history")
     first_of_text = {}
@@ -207,6 +210,7 @@ def test_the_commit_of_each_recorded_run_has_its_version(tmp_path):
     for row in first_of_text.values():
         script = reproduce.script_of_commit(row, tmp_path)
         assert reproduce.has_version(script, row.version), row
+        reproduce.script_of(row, tmp_path)  # exits where it finds none
 
 
 # ── run.py ───────────────────────────────────────────────────────────────────────────────────────
@@ -465,20 +469,6 @@ def test_the_interval_of_another_run_by_hand():
     assert high == pytest.approx(12 + 9.937, abs=1e-3)
     assert reproduce.interval_of_another_run([1000.0, 1000.0]) == (990.0, 1010.0)
     assert reproduce.interval_of_another_run([1.0]) is None
-
-
-def test_the_script_of_each_row_is_found(tmp_path):
-    """The oldest rows have Git's hash of the file as their version."""
-    if reproduce.git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
-        pytest.skip("this is no repository with its history")
-    rows = results.newest(results.group(results.read(BENCHMARK / "results")))
-    assert any(version_is_a_file(run) for runs in rows.values() for run in runs)
-    for runs_of_row in rows.values():
-        reproduce.script_of(runs_of_row[0], tmp_path)
-
-
-def version_is_a_file(run):
-    return reproduce.git("cat-file", "-t", run.version).stdout == "blob\n"
 
 
 def test_a_row_of_the_table_is_reproduced(tmp_path):
