@@ -44,7 +44,7 @@ LABEL = r"\[((?:[A-Z]+-)?\d+)\]"
 PROGRAMS = {"pip", "python", "pytest", "uv", "git", "tensorboard", "mkdocs", "cp"}
 OTHER_OPTIONS = {  # of programs other than the scripts
     *("--help", "--logdir", "--no-index"),
-    *("--scripts", "--tasks", "--seeds", "--workers", "--collect"),
+    *("--scripts", "--tasks", "--seeds", "--workers", "--options", "--collect"),
 }
 
 each_script = pytest.mark.parametrize("script", SCRIPTS)
