@@ -1683,7 +1683,11 @@ def check_video(args, render_modes):
 def command_line(defaults):
     text = f"{__doc__}\nOptions of every script come first, this algorithm's from --num-envs on."
     description = textwrap.indent(text, " ")  # indented, or tyro would join the lines
-    return tyro.cli(Args, default=defaults, description=description)
+    try:
+        return tyro.cli(Args, default=defaults, description=description)
+    except BrokenPipeError:  # the reader has enough: `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def parse_args():

@@ -178,6 +178,14 @@ def test_help_shows_the_docstring_and_each_option_with_its_meaning(script, call,
         assert "".join(comment.split()) in "".join(re.sub("[│]", "", said).split())
 
 
+@TD3_ALONE
+def test_help_that_is_read_in_part_is_no_error(script):
+    command = [sys.executable, ROOT / f"{script}.py", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `head` does
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 @TD3_ALONE
 def test_output_that_is_not_utf8_is_no_error(script, encoding, tmp_path):
