@@ -18,6 +18,7 @@ import csv
 import itertools
 import re
 import shlex
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ class Tuner:
         (self.job,) = make_jobs(args.root.resolve(), [script], ["default"], [""], [0])
         self.submit = make_submitter(args.workers, args.ray, args.cpus, args.gpus)
         self.start_time = time.time()
+        self.is_interrupted = False
+
+    def interrupt(self, number, frame):
+        self.is_interrupted = True  # with --parallel, trials run in threads, which Python spares
+        raise KeyboardInterrupt
 
     def jobs(self, chosen, tasks, seeds):
         options = format_options(parse_options(self.args.fixed) | chosen)
@@ -133,6 +139,8 @@ class Tuner:
         running = futures
         while running:
             _, running = concurrent.futures.wait(futures, 0.5)
+            if self.is_interrupted:
+                raise KeyboardInterrupt
             curves = [scores_so_far(job) for job in jobs]
             while reported < min(map(len, curves)):
                 trial.report(float(np.mean([curve[reported] for curve in curves])), reported)
@@ -269,6 +277,8 @@ def main(args):
     check(args)
     args.root.mkdir(parents=True, exist_ok=True)
     tuner = Tuner(args)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background
+        signal.signal(signal.SIGINT, tuner.interrupt)
     study = open_study(args, tuner)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     left = args.trials - len(study.get_trials(states=ended))

@@ -1082,6 +1082,27 @@ def test_a_trial_that_is_interrupted_is_tried_again(stand_in, tmp_path, monkeypa
     assert again[1].user_attrs["is_default"]
 
 
+def test_ctrl_c_ends_parallel_trials_with_the_runs_that_wait(stand_in, tmp_path):
+    pytest.importorskip("optuna", reason=MISSING)
+    options = ["--script", stand_in, "--space", "x=0.1..1", "--fixed", "sleep=1"]
+    options += [
+        "--tasks",
+        "Hopper-v5",
+        "--seeds",
+        *range(1, 7),
+        "--parallel",
+        2,
+        "--root",
+        tmp_path,
+    ]
+    process = subprocess.Popen(tool("tune", *options), stdout=subprocess.PIPE, text=True)
+    wait_for_files(tmp_path, "evaluations.csv")
+    process.send_signal(signal.SIGINT)
+    assert "the same command goes on from here" in process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert len(list(tmp_path.rglob("*.trace"))) == 1
+
+
 def test_a_task_without_a_published_number_is_searched_alone():
     pytest.importorskip("optuna", reason=MISSING)
     import tune
