@@ -283,13 +283,16 @@ def main(args):
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     left = args.trials - len(study.get_trials(states=ended))
     if left > 0:
-        study.optimize(
-            tuner.objective,
-            left,
-            n_jobs=args.parallel,
-            callbacks=[tuner.say],
-            catch=(RuntimeError,),
-        )
+        # Optuna may give a trial that waits to two threads: those that wait come first, in one
+        waiting = len(study.get_trials(states=(optuna.trial.TrialState.WAITING,)))
+        for n_trials, n_jobs in ((min(left, waiting), 1), (max(0, left - waiting), args.parallel)):
+            study.optimize(
+                tuner.objective,
+                n_trials,
+                n_jobs=n_jobs,
+                callbacks=[tuner.say],
+                catch=(RuntimeError,),
+            )
     complete = study.get_trials(states=ended[:1])
     ranked = sorted(complete, key=lambda trial: -trial.value)
     print("the best:")
