@@ -32,15 +32,16 @@ TD3_ALONE = pytest.mark.parametrize(
     [pytest.param(name, marks=[] if name == "td3" else pytest.mark.slow) for name in SCRIPTS],
 )
 
-# seconds of training with several checkpoints and evaluations and, off-policy, a memory that wraps
+# seconds of training with several checkpoints and evaluations, some of them due together, and,
+# off-policy, a memory that wraps
 OFF_POLICY_SMALL = [
     *("--total-timesteps", "1200", "--learning-starts", "200", "--batch-size", "16"),
     *("--buffer-size", "500", "--hidden-sizes", "16", "16"),
-    *("--eval-frequency", "400", "--eval-episodes", "2", "--checkpoint-frequency", "150"),
+    *("--eval-frequency", "400", "--eval-episodes", "2", "--checkpoint-frequency", "200"),
 ]
 ON_POLICY_SMALL = [
     *("--total-timesteps", "3000", "--num-envs", "2", "--hidden-sizes", "16", "16"),
-    *("--eval-frequency", "1000", "--eval-episodes", "2", "--checkpoint-frequency", "350"),
+    *("--eval-frequency", "1000", "--eval-episodes", "2", "--checkpoint-frequency", "500"),
 ]
 SMALL = {
     "reinforce": ON_POLICY_SMALL,

@@ -110,11 +110,12 @@ def start_campaign(script, root, *options, **more):
 
 
 def wait_for_files(folder, pattern, count=1):
-    while True:
+    for _ in range(6000):  # two minutes
         found = list(folder.rglob(pattern))
         if len(found) >= count:
             return found
         time.sleep(0.02)
+    pytest.fail(f"{len(found)} files {pattern}, not {count}")
 
 
 def starts(root):
@@ -259,8 +260,9 @@ def test_a_second_campaign_that_is_interrupted_leaves_the_first_alone(stand_in, 
     first = start_campaign(stand_in, root, *options, seeds=[1, 2])
     wait_for_files(root, "*.trace")
     second = start_campaign(stand_in, root, *options, seeds=[1, 2])
-    while "of the whole" not in second.stdout.readline():
-        pass
+    for line in second.stdout:
+        if "of the whole" in line:
+            break
     second.send_signal(signal.SIGINT)
     assert "stopping" in second.communicate(timeout=20)[0] and second.returncode == 130
     assert "2 of 2 runs done" in first.communicate()[0] and first.returncode == 0
@@ -630,7 +632,7 @@ def alarms(simulations, draw_a, draw_b):
 
 def test_false_alarm_rate(monkeypatch):
     """Equal, skewed, of four scales: at most 5 % alarms. 400 comparisons give 39 or more once in
-    25,000."""
+    14,000."""
     monkeypatch.setattr(compare, "DRAWS", 1000)
 
     def draw(rng, task):
@@ -641,7 +643,7 @@ def test_false_alarm_rate(monkeypatch):
 
 def test_power(monkeypatch):
     """Five seeds against five, four tasks: a loss of 1.5 deviations on all tasks is seen, one of 4
-    deviations on a single task too."""
+    deviations on a single task too. The draws are fixed."""
     monkeypatch.setattr(compare, "DRAWS", 1000)
 
     def draw(rng, task):
@@ -709,7 +711,7 @@ def test_how_often_a_weakened_and_an_unchanged_script_are_called_worse(monkeypat
             worse[task] = (returns[:4], compare.final_returns(weakened[task]))
         false_alarms += compare.compare(same, seed=draw)[2]
         found += compare.compare(worse, seed=draw)[2]
-    assert false_alarms <= 10  # of 200: the stated 5 %
+    assert false_alarms <= 22  # of 200 at the stated 5 %, more come once in 5,000; these are fixed
     assert found >= 190
 
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ON_POLICY, ONE_OF_EACH, ROOT, SMALL, TD3_ALONE, load, run
+from conftest import ON_POLICY, ONE_OF_EACH, ROOT, SCRIPTS, SMALL, TD3_ALONE, load, run
 
 TASK = ["--env-id", "people_tasks:Plain-v0"]
 BAD_LINES = [  # options; what the message must name
@@ -125,6 +125,35 @@ def test_what_a_resume_may_not_change_names_the_way_out(script, call):
     said = call(script, "--resume", "run", "--total-timesteps", 300, status=2).err
     assert "--total-timesteps 300" in said and "already" in said
     call(script, "--resume", "run", "--eval-frequency", 150)
+
+
+MAY_DIFFER = {  # of a run that is resumed, of one that is evaluated
+    "resume": {
+        *("vectorization", "device", "num_threads", "eval_episodes", "eval_max_steps"),
+        *("capture_video", "total_timesteps", "eval_frequency", "checkpoint_frequency"),
+        *("track", "wandb_project_name"),
+    },
+    "evaluate": {
+        *("vectorization", "device", "num_threads", "eval_episodes", "eval_max_steps"),
+        *("capture_video", "env_kwargs", "max_episode_steps", "seed"),
+    },
+}
+
+
+@pytest.mark.parametrize("how", MAY_DIFFER)
+@pytest.mark.parametrize("name", [*SCRIPTS, "dqn", "double_dqn", "dqn_atari", "q_learning"])
+def test_all_other_options_of_a_run_that_is_there_stay(name, how, tmp_path):
+    module = load(name)
+    module.write_config(module.Args(), tmp_path)
+    may_differ = set()
+    for option in module.saved_options(module.Args()):
+        args = module.Args(**{option: "another", how: tmp_path})
+        try:
+            module.check_unchanged(args)
+            may_differ.add(option)
+        except module.UsageError as error:
+            assert f"--{option.replace('_', '-')} another: this run has" in str(error)
+    assert may_differ == MAY_DIFFER[how]
 
 
 @TD3_ALONE

@@ -246,14 +246,11 @@ def test_the_learning_rate_of_each_update_is_that_of_its_step(script, call, monk
 
 
 @pytest.mark.parametrize("script", [*DQNS, "dqn_atari"])
-def test_the_learning_rate_falls_linearly_or_stays(script, call):
-    """The last of 900 (240) steps has 1/900 (1/240) of it left."""
-    options = [*SMALL[script], "--learning-rate", 0.003]
-    steps = int(options[options.index("--total-timesteps") + 1])
-    for flag, rate in (("--anneal-lr", 0.003 / steps), ("--no-anneal-lr", 0.003)):
-        call(script, *options, flag, "--run-dir", flag[2:])
-        (group,) = checkpoint(Path(flag[2:]))["optimizer"]["param_groups"]
-        assert group["lr"] == pytest.approx(rate)
+def test_the_learning_rate_can_stay(script, call):
+    options = ["--learning-rate", 0.003, "--no-anneal-lr", "--run-dir", "run"]
+    call(script, *SMALL[script], *options)
+    (group,) = checkpoint(Path("run"))["optimizer"]["param_groups"]
+    assert group["lr"] == 0.003
 
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────
@@ -333,6 +330,23 @@ def test_DQN_1_the_memory_keeps_the_newest_transitions(script):
         kept += [numbers_of(batch, row) for row in range(size)]
         drawn = memory.sample(200)
         assert {numbers_of(drawn, i) for i in range(200)} == set(kept[-3:])
+
+
+@each_dqn
+def test_DQN_1_each_transition_is_drawn_as_often_as_any_other(script):
+    """Chi-squared over 20,000 draws: a false alarm in 1 of 10,000 seeds; this one is fixed."""
+    torch.manual_seed(0)
+    module = load(script)
+    memory = module.ReplayBuffer(50, 4, like=torch.zeros(()))
+    for i in range(10):
+        memory.add(make_batch(module, size=1, seed=i))
+    drawn = memory.sample(20_000)
+    counts = [0] * 10
+    for i in range(10):
+        is_this = (drawn.obs == memory.columns.obs[i]).all(dim=1)
+        counts[i] = int(is_this.sum())
+    assert sum(counts) == 20_000
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
 
 
 @each_dqn
@@ -502,7 +516,7 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(script, call, tmp_path):
 
 
 @each_script
-@pytest.mark.parametrize("saves", [2, 4])
+@pytest.mark.parametrize("saves", [2, 3])  # at the third an evaluation is due too
 def test_a_run_that_dies_goes_on_to_the_bit(script, saves, call, monkeypatch, tmp_path):
     module = load(script)
     call(script, *SMALL[script], "--num-envs", 2, "--run-dir", "whole")
@@ -623,17 +637,20 @@ def test_q_learning_finds_the_best_way_over_the_ice(call, tmp_path):
     )
     arrows = re.findall("^    ([←↓→↑·]) ([←↓→↑·]) ([←↓→↑·]) ([←↓→↑·])$", said, re.M)
     assert sum(arrow == "·" for row in arrows for arrow in row) == 10  # beside the way of six
-    place = [0, 0]
+    moves = {"↓": (1, 0), "→": (0, 1), "↑": (-1, 0), "←": (0, -1)}
+    row = 0
+    column = 0
     for _ in range(6):
-        arrow = arrows[place[0]][place[1]]
-        place["↓↑→←".index(arrow) // 2] += {"↓": 1, "→": 1, "↑": -1, "←": -1}[arrow]
-    assert place == [3, 3]
+        down, right = moves[arrows[row][column]]
+        row += down
+        column += right
+    assert (row, column) == (3, 3)
     assert (tmp_path / "run" / "policy.png").stat().st_size > 10_000
 
 
 def test_the_maximum_of_independent_noise_is_too_large_and_double_q_is_not_fooled():
     """Ten actions worth 0, errors N(0, 1) in both networks: the mean target is the mean of the
-    largest of ten errors, by quadrature, or 0. Four standard errors: a false alarm in 1 of 16,000
+    largest of ten errors, by quadrature, or 0. Four standard errors: a false alarm in 1 of 7,900
     seeds; this one is fixed.
     """
     x = np.linspace(-9, 9, 20_001)

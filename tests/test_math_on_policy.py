@@ -398,6 +398,16 @@ def values_and_advantages(agent, rollout):
     return value, advantages(rollout.reward.numpy(), value, next_value, *ends, 0.9, 0.8)
 
 
+def test_AC_1_the_loss_is_the_mean_of_log_probabilities_weighted_with_advantages(monkeypatch):
+    _, agent, rollout, metrics = learn_once("a2c", monkeypatch)
+    _, advantage = values_and_advantages(agent, rollout)
+    mean = agent.actor(normalized(agent, rollout.obs)).detach().numpy()
+    std = agent.actor.log_std.detach().exp().numpy()
+    log_prob = scipy.stats.norm.logpdf(rollout.action.numpy(), mean, std).sum(axis=-1)
+    expected = -(log_prob * advantage).mean()
+    assert metrics["losses/policy_loss"].item() == pytest.approx(expected, rel=1e-10)
+
+
 @carrying("AC-2")
 def test_AC_2_is_the_gradient_of_the_mean_squared_error_with_fixed_targets(name, monkeypatch):
     gradient, agent, rollout, metrics = learn_once(name, monkeypatch, vf_coef=1.0, ent_coef=0.0)

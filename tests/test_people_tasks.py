@@ -29,6 +29,7 @@ from conftest import (
     run,
 )
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SYNC = ["--vectorization", "sync"]
 ASYNC = ["--vectorization", "async"]
@@ -196,6 +197,22 @@ def test_numbers_that_are_not_finite_end_the_run_with_a_line(script, what, named
     assert "Traceback" not in said
 
 
+@ONE_OF_EACH
+def test_actions_that_are_not_finite_end_the_run_with_a_line(script, call, monkeypatch):
+    module = load(script)
+    advance = module.Run.advance
+
+    def spoil(run):
+        advance(run)
+        if run.step >= 310:
+            next(run.agent.actor.parameters()).data[:] = torch.nan
+
+    monkeypatch.setattr(module.Run, "advance", spoil)
+    said = call(script, *BRIEF[script], "--env-id", "people_tasks:Plain-v0", status=1).err
+    assert "the action, and so probably the network, is not finite at step 310 of training" in said
+    assert "Traceback" not in said
+
+
 def test_weights_that_are_not_finite_are_not_saved(script, monkeypatch, tmp_path):
     """A checkpoint that holds them would end every run that is resumed from it."""
     monkeypatch.chdir(tmp_path)
@@ -266,6 +283,8 @@ def test_success_is_a_column_where_the_task_tells_it(script, call, tmp_path):
     options = [*BRIEF[script], "--eval-episodes", 30, "--run-dir"]
     said = call(script, *options, "run", "--env-id", "people_tasks:Success-v0").out
     rates = [float(row["success_rate"]) for row in evaluations(tmp_path / "run")]
+    charts = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert {event.value for event in charts.Scalars("charts/success")} == {0.0, 1.0}
     assert len(set(rates)) == 1 and 0 < rates[0] < 0.8  # of the same episodes; a third in the mean
     assert f"success rate {rates[0]:.2f}" in said
     call(script, *options, "plain", "--env-id", "people_tasks:Plain-v0")

@@ -1,7 +1,9 @@
 """A run that is killed or stopped, at any moment, and resumed equals one that was never stopped, to
 the bit; and what is damaged is named, with nothing lost."""
 
+import csv
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -156,6 +158,63 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(script, call, mon
 
 
 @ONE_OF_EACH
+def test_an_interrupted_evaluation_starts_over_when_the_run_is_resumed(
+    script, call, monkeypatch, tmp_path
+):
+    module = load(script)
+    options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--run-dir"]
+    call(script, *options, "whole")
+    evaluate = module.evaluate
+    evaluations = itertools.count()
+
+    def interrupted_evaluate(agent, args, video_folder):
+        if next(evaluations) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return evaluate(agent, args, video_folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate", interrupted_evaluate)
+        call(script, *options, "stopped", status=130)
+    call(script, "--resume", "stopped")
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+@ONE_OF_EACH
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(script, call, monkeypatch, tmp_path):
+    module = load(script)
+    options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--run-dir"]
+    call(script, *options, "whole")
+
+    def die(run):
+        raise MemoryError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "save", die)
+        with pytest.raises(MemoryError):
+            call(script, *options, "died")
+    call(script, "--resume", "died")
+    assert_same_run(tmp_path / "whole", tmp_path / "died")
+
+
+@ONE_OF_EACH
+def test_best_is_that_of_the_whole_run_also_after_a_resume(script, call, monkeypatch, tmp_path):
+    """Returns of 1, 3, 2 and 2.5; the process dies after the second evaluation."""
+    module = load(script)
+    returns = iter([1.0, 3.0, 2.0, 2.5])
+
+    def evaluate(agent, args, video_folder):
+        return [module.Episode(0, 0, next(returns), 1, None)]
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    die_after(3, script, [*SMALL[script], "--env-id", "Pendulum-v1"], call, monkeypatch)
+    call(script, "--resume", "died")
+    rows = evaluations(tmp_path / "died")
+    assert [float(row["return_mean"]) for row in rows] == [1, 3, 2, 2.5]
+    best = checkpoint(tmp_path / "died", "best.pt")
+    assert best["step"] == int(rows[1]["global_step"]) and best["return_mean"] == 3
+
+
+@ONE_OF_EACH
 def test_a_run_may_be_resumed_with_another_vectorization(script, call, monkeypatch, tmp_path):
     options = [*SMALL[script], "--env-id", "Hopper-v5", "--num-envs", 2]
     call(script, *options, "--vectorization", "async", "--run-dir", "whole")
@@ -235,10 +294,25 @@ def test_an_extended_run_equals_a_long_one(script, call, tmp_path):
     assert evaluations(tmp_path / "long")[-1] == evaluations(tmp_path / "short")[-1]
 
 
-def test_an_extended_run_says_that_schedules_follow_the_new_length(call):
-    call("a2c", *SMALL["a2c"], "--env-id", "Pendulum-v1", "--run-dir", "run")
+def test_schedules_of_an_extended_run_follow_the_new_length(call, tmp_path):
+    """Of 78 whole rollouts, each of 32 steps in two environments, the last begins at 77 * 64."""
+    options = ["--env-id", "Pendulum-v1", "--learning-rate", 0.003, "--run-dir", "run"]
+    call("a2c", *SMALL["a2c"], *options)
     said = call("a2c", "--resume", "run", "--total-timesteps", 5000).out
     assert "schedules, if any, follow the new length" in said
+    (group,) = checkpoint(tmp_path / "run")["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(0.003 * (1 - 77 * 64 / 5000))
+
+
+def test_the_time_of_a_resumed_run_goes_on(call, tmp_path):
+    """As if it had taken 1000 seconds so far."""
+    call("a2c", *SMALL["a2c"], "--env-id", "Pendulum-v1", "--run-dir", "run")
+    state = checkpoint(tmp_path / "run")
+    torch.save(state | {"seconds": 1000.0}, tmp_path / "run" / "checkpoint.pt")
+    call("a2c", "--resume", "run", "--total-timesteps", 4000)
+    with open(tmp_path / "run" / "evaluations.csv") as file:
+        seconds = [float(row["wall_seconds"]) for row in csv.DictReader(file)]
+    assert 1000 < seconds[-1] < 1500
 
 
 @ONE_OF_EACH
@@ -279,9 +353,9 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(script, vectorization, n
     options = [*SLOW_OPTIONS[script], "--vectorization", vectorization, "--run-dir"]
     moments = [
         ("training", [*options, "run"], 1.0, "0.15"),
-        ("replay", ["--resume", "run"], 0.3, "10"),
-        ("evaluation of a run", [*options, "another"], 0.3, "10"),
-        ("evaluation", ["--evaluate", "run"], 0.5, "10"),
+        ("replay", ["--resume", "run"], 0.3, "60"),
+        ("evaluation of a run", [*options, "another"], 0.3, "60"),
+        ("evaluation", ["--evaluate", "run"], 0.5, "60"),
     ]
     for what, how, pause, seconds in moments:
         process = start(script, *how, cwd=tmp_path, ANNOUNCE_STEPS="1", SECONDS_PER_STEP=seconds)
@@ -292,12 +366,9 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(script, vectorization, n
             wait_for(tmp_path / "run" / "checkpoint.pt", process)
             time.sleep(2)
         time.sleep(pause)
-        began = time.monotonic()
         os.killpg(process.pid, number)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=30)[0]  # a step alone would take 60 seconds
         assert process.returncode == 128 + number, said
-        # a second, and what a busy machine adds; a step alone would take ten
-        assert time.monotonic() - began < 5, what
         assert not processes_of(process), what
         assert "Traceback" not in said, said
         if what == "training":
@@ -557,16 +628,20 @@ def test_a_stranger_would_have_made_the_file(tmp_path):
 def test_the_memory_on_disk_is_bounded_and_comes_back(script, call, tmp_path):
     options = [*SMALL[script], "--env-id", "Pendulum-v1", "--total-timesteps", 3000]
     call(script, *options, "--learning-starts", 2999, "--run-dir", "run")
+    call(script, "--resume", "run", "--total-timesteps", 3200)
     files = list((tmp_path / "run").glob("replay.*"))
     row = 4 * (3 + 1 + 1 + 3 + 1 + 1)
     held = sum(file.stat().st_size - 128 for file in files) / row  # NumPy's header is 128 bytes
-    assert 500 <= held <= 500 + 2 * 150  # --buffer-size, and what is new since two checkpoints
+    assert 500 <= held <= 500 + 2 * 200  # --buffer-size, and what is new since two checkpoints
+    spans = sorted(path.name.split(".")[1].split("-") for path in files)
+    for (_, end), (start, _) in itertools.pairwise(spans):
+        assert end == start  # no transition is missing, or written twice
     module = load(script)
     memory = module.ReplayBuffer(500, 3, 1, torch.zeros(1))
     memory.load_state_dict(checkpoint(tmp_path / "run")["memory"])
     memory.load_files(tmp_path / "run")
     steps = memory.columns.next_obs[:-1] == memory.columns.obs[1:]
-    ends = (memory.columns.truncated[:-1] == 1) | (torch.arange(499) == 3000 % 500 - 1)
+    ends = (memory.columns.truncated[:-1] == 1) | (torch.arange(499) == 3200 % 500 - 1)
     assert (steps.all(dim=1) | ends).all()  # row follows row, but where an episode ends
 
 

@@ -2,6 +2,7 @@
 is enough, the folder holds what it promises."""
 
 import contextlib
+import csv
 import json
 import math
 import os
@@ -237,6 +238,23 @@ def test_threads_and_precision_are_as_asked_for(script, call):
 
 
 @ONE_OF_EACH
+def test_the_threads_asked_for_are_those_of_native_physics(script):
+    module = load(script)
+    envs, _ = module.make_vector_env(module.Args(env_id="Hopper-v5", num_threads=3), 2)
+    assert envs.batch.nthread == 3
+    envs.close()
+
+
+@ONE_OF_EACH
+def test_a_gpu_is_used_if_there_is_one(script, monkeypatch):
+    module = load(script)
+    for is_there, kind in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda is_there=is_there: is_there)
+        assert module.choose_device("auto").type == kind
+    assert module.choose_device("cpu").type == "cpu"
+
+
+@ONE_OF_EACH
 def test_a_video_changes_no_number_and_is_named(script, call, tmp_path):
     call(script, *SMALL[script], "--env-id", "audit_task:Audit-v0", "--run-dir", "run")
     plain = call(script, "--evaluate", "run").out
@@ -259,6 +277,7 @@ def test_track_begins_a_run_of_wandb(script, call, monkeypatch, tmp_path):
     call(script, *SMALL[script], *options, "--wandb-project-name", "mine")
     said = json.loads((tmp_path / "said").read_text())
     assert said["project"] == "mine" and said["name"] == "run" and said["sync_tensorboard"] is True
+    assert said["resume"] == "allow"
     assert said["config"]["env_id"] == "Pendulum-v1"
     assert (tmp_path / "finished").exists()
     # a run of the same name elsewhere is another run, this one resumed is the same
@@ -295,9 +314,20 @@ def test_tensorboard_has_the_charts_and_each_point_once(script, call, tmp_path):
     for chart in charts - {"charts/episodic_return", "charts/episodic_length"}:
         points = [event.step for event in events.Scalars(chart)]
         assert len(points) == len(set(points)), chart
-    returns = {event.value for event in events.Scalars("eval/return_mean")}
-    table = {float(row["return_mean"]) for row in evaluations(tmp_path / "run")}
-    np.testing.assert_allclose(sorted(returns), sorted(table), rtol=1e-6)
+    table = evaluations(tmp_path / "run")
+    for name in ("return_mean", "return_std", "episode_length_mean"):
+        assert_shows(events, f"eval/{name}", table, name)
+    with open(tmp_path / "run" / "episodes.csv") as file:
+        table = list(csv.DictReader(file))
+    assert_shows(events, "charts/episodic_return", table, "episode_return")
+    assert_shows(events, "charts/episodic_length", table, "episode_length")
+
+
+def assert_shows(events, chart, table, column):
+    """The chart has the steps and values of the table's column."""
+    points = [(event.step, event.value) for event in events.Scalars(chart)]
+    expected = [(int(row["global_step"]), float(row[column])) for row in table]
+    np.testing.assert_allclose(points, expected, rtol=1e-6)
 
 
 def test_without_a_terminal_progress_comes_as_lines(script, call):
