@@ -118,7 +118,7 @@ PLUMBING = {
     *("note_changed_script", "make_folder", "replacing", "saved_options", "write_config"),
     *("generators_state", "set_generators_state", "load_checkpoint", "load_state", "load_args"),
     *("load_agent", "load_policy", "evaluate_run", "processor_name", "choose_device"),
-    *("convert_options", "as_declared", "without_numpy", "must_be_loadable"),
+    *("convert_options", "has_type", "as_declared", "without_numpy", "must_be_loadable"),
     *("must_be_at_least", "must_be_fraction", "must_be_sizes", "check_args", "check_spaces"),
     *("check_task", "check_training_args", "check_unchanged", "check_video", "command_line"),
     *("parse_args", "exit_on_signal", "__main__"),

@@ -579,19 +579,24 @@ class Environments:
         its own episode began.
         """
         obs = self.reset(np.ones(self.num_envs, dtype=bool))
+        returns = np.zeros(self.num_envs)
         steps_left = len(self.actions)
         for action in self.actions:
             with self.naming_the_step():
-                obs, _, terminated, truncated, _ = self.envs.step(action.copy())
+                obs, reward, terminated, truncated, _ = self.envs.step(action.copy())
+            returns += reward
             steps_left -= 1
             begins = self.episode_length == steps_left
-            if (begins | terminated | truncated).any():
-                obs = self.reset(begins | terminated | truncated)
+            resets = begins | terminated | truncated
+            if resets.any():
+                obs = self.reset(resets)
+                returns[resets] = 0
         obs = self.tensor(obs)
-        if not torch.equal(obs, self.obs):
+        if not torch.equal(obs, self.obs) or not np.array_equal(returns, self.episode_return):
             say(
                 "warning: replaying the saved actions did not restore the saved state (the task is "
-                "not deterministic or has changed, or another processor rounds differently); "
+                "not deterministic, remembers something from one episode to the next, or has "
+                "changed, or another processor rounds differently); "
                 "training continues from the state that was reached"
             )
         self.obs = obs
@@ -999,6 +1004,9 @@ class Run:
         self.envs = envs
         self.agent = agent
         self.parts = {"envs": envs, "agent": agent, **parts}
+        for name, value in vars(agent).items():
+            if isinstance(value, torch.optim.Optimizer) and value not in parts.values():
+                raise TypeError(f"run.start needs agent.{name} too, or it is not saved")
         if self.args.resume and (self.args.resume / "checkpoint.pt").exists():
             self.folder = self.args.resume
             note_changed_script(self.folder)
@@ -1480,7 +1488,8 @@ def as_declared(option, value):
         return Path(value)
     if isinstance(value, (list, np.ndarray)) and get_origin(option.type) is tuple:
         value = tuple(value)
-    if option.type is int and isinstance(value, float) and value.is_integer():
+    is_int = int in (option.type, *get_args(option.type))
+    if is_int and isinstance(value, float) and value.is_integer():
         value = int(value)  # such as 1e6 in a program
     return without_numpy(value)
 
@@ -1569,11 +1578,29 @@ def convert_options(args):
     for each in dataclasses.fields(args):
         value = as_declared(each, getattr(args, each.name))
         setattr(args, each.name, value)
+        name = each.name.replace("_", "-")
         choices = get_args(each.type)
-        if get_origin(each.type) is Literal and value not in choices:
-            name = each.name.replace("_", "-")
-            known = ", ".join(map(str, choices))
-            raise UsageError(f"--{name} {value}: must be one of {known}")
+        if get_origin(each.type) is Literal:
+            if value not in choices:
+                known = ", ".join(map(str, choices))
+                raise UsageError(f"--{name} {value}: must be one of {known}")
+        elif not has_type(value, each.type):
+            kind = each.type.__name__ if isinstance(each.type, type) else each.type
+            raise UsageError(f"--{name} {value!r}: must be of type {kind}")
+
+
+def has_type(value, declared):
+    """Whether a value fits an option's declared type, if that is one of those below."""
+    kinds = get_args(declared)
+    if get_origin(declared) is tuple:
+        return isinstance(value, tuple) and all(has_type(each, kinds[0]) for each in value)
+    if type(None) in kinds:  # such as int | None
+        return value is None or has_type(value, kinds[0])
+    if declared is float:
+        return isinstance(value, (int, float))
+    if declared in (bool, int, Path):
+        return isinstance(value, declared)
+    return True
 
 
 def check_args(args):

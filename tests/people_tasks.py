@@ -249,6 +249,20 @@ class ChangesItsAction(Point):
         return super().step(action)
 
 
+class Remembers(Point):
+    """Its reward is the number of its episode."""
+
+    episode = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episode += 1
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, self.episode, terminated, truncated, info
+
+
 class OneInstance(Point):
     """A simulator of which one instance can run at a time: it holds a port until close()."""
 
@@ -345,6 +359,7 @@ gym.register("RaggedInfo-v0", RaggedInfo, max_episode_steps=50)
 gym.register("Success-v0", Success, max_episode_steps=50)
 gym.register("SuccessOfEvenSeeds-v0", SuccessOfEvenSeeds, max_episode_steps=50)
 gym.register("ChangesItsAction-v0", ChangesItsAction, max_episode_steps=50)
+gym.register("Remembers-v0", Remembers, max_episode_steps=10)
 gym.register("TorchNoise-v0", TorchNoise, max_episode_steps=50)
 gym.register("NoFrame-v0", NoFrame, max_episode_steps=50)
 gym.register("NoRenderModes-v0", NoRenderModes, max_episode_steps=50)

@@ -259,6 +259,33 @@ def test_a_replay_keeps_the_actions_for_the_next_replay(script):
         assert (envs.state_dict()["actions"] == 1).all()
 
 
+@ONE_OF_EACH
+def test_a_replay_warns_of_a_task_that_remembers_earlier_episodes(script, capsys):
+    """Its observations come back, but not its rewards: each is the number of the episode."""
+    module = load(script)
+    args = module.Args(env_id="people_tasks:Remembers-v0")
+    with module.Environments(args, 2, torch.device("cpu")) as envs:
+        envs.begin_all()
+        for _ in range(14):  # episodes have 10
+            envs.step(torch.ones(2, 2))
+        assert envs.episode_return.tolist() == [8, 8]
+        saved = envs.state_dict()
+    with module.Environments(args, 2, torch.device("cpu")) as envs:
+        envs.load_state_dict(saved)
+        envs.replay()
+    assert "remembers something from one episode to the next" in capsys.readouterr().out
+
+
+@ONE_OF_EACH
+def test_an_optimizer_that_would_not_be_saved_is_refused(script, monkeypatch):
+    module = load(script)
+    run = module.Run(module.Args())
+    agent = module.Agent(3, 1, module.Args())
+    agent.another = torch.optim.SGD(agent.parameters())
+    with pytest.raises(TypeError, match="run.start needs agent.another too"):
+        run.start(None, agent, **{name: x for name, x in vars(agent).items() if name != "another"})
+
+
 def test_a_resumed_rollout_of_reinforce_knows_which_environments_have_finished():
     module = load("reinforce")
     ends = module.Transition(
@@ -726,6 +753,26 @@ def test_task_options_that_config_json_cannot_hold_are_refused(script, call, tmp
     with pytest.raises(module.UsageError, match="--vectorization subproc: must be one of auto"):
         module.train(module.Args(vectorization="subproc"))
     assert not Path("runs").exists()
+
+
+WRONG_TYPES = [  # as configuration files and sweeps give them; what the message says
+    ({"compile": "False"}, "--compile 'False': must be of type bool"),
+    ({"learning_rate": "1e-3"}, "--learning-rate '1e-3': must be of type float"),
+    ({"num_envs": 2.5}, "--num-envs 2.5: must be of type int"),
+    ({"seed": None}, "--seed None: must be of type int"),
+    ({"max_episode_steps": "7"}, r"--max-episode-steps '7': must be of type int \| None"),
+    ({"hidden_sizes": 64}, r"--hidden-sizes 64: must be of type tuple\[int, ...\]"),
+    ({"hidden_sizes": [64.5]}, r"--hidden-sizes \(64.5,\): must be of type tuple"),
+    ({"run_dir": 5}, "--run-dir 5: must be of type pathlib.Path | None"),
+]
+
+
+@pytest.mark.parametrize("options, said", WRONG_TYPES)
+@ONE_OF_EACH
+def test_options_of_the_wrong_type_are_refused_by_name_in_a_program(script, options, said):
+    module = load(script)
+    with pytest.raises(module.UsageError, match=said):
+        module.train(module.Args(**options))
 
 
 @ONE_OF_EACH
