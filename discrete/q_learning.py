@@ -1442,13 +1442,13 @@ def convert_options(args):
 def has_type(value, declared):
     """Whether a value fits an option's declared type, if that is one of those below."""
     kinds = get_args(declared)
-    if get_origin(declared) is tuple:
+    if Ellipsis in kinds:  # such as tuple[int, ...]
         return isinstance(value, tuple) and all(has_type(each, kinds[0]) for each in value)
     if type(None) in kinds:  # such as int | None
-        return value is None or has_type(value, kinds[0])
+        return any(has_type(value, kind) for kind in kinds)
     if declared is float:
         return isinstance(value, (int, float))
-    if declared in (bool, int, Path):
+    if declared in (bool, int, Path, type(None)):
         return isinstance(value, declared)
     return True
 
