@@ -157,7 +157,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(script, call, mon
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-@ONE_OF_EACH
+@TD3_ALONE
 def test_an_interrupted_evaluation_starts_over_when_the_run_is_resumed(
     script, call, monkeypatch, tmp_path
 ):
@@ -179,7 +179,7 @@ def test_an_interrupted_evaluation_starts_over_when_the_run_is_resumed(
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-@ONE_OF_EACH
+@TD3_ALONE
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(script, call, monkeypatch, tmp_path):
     module = load(script)
     options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--run-dir"]
@@ -196,7 +196,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(script, call, monk
     assert_same_run(tmp_path / "whole", tmp_path / "died")
 
 
-@ONE_OF_EACH
+@TD3_ALONE
 def test_best_is_that_of_the_whole_run_also_after_a_resume(script, call, monkeypatch, tmp_path):
     """Returns of 1, 3, 2 and 2.5; the process dies after the second evaluation."""
     module = load(script)
@@ -236,7 +236,7 @@ def test_tasks_with_side_effects_are_resumed_exactly(
     script, task, vectorization, call, monkeypatch, tmp_path
 ):
     options = [*SMALL[script], "--env-id", f"people_tasks:{task}-v0", "--num-envs", 2]
-    options += ["--vectorization", vectorization]
+    options += ["--vectorization", vectorization, "--max-episode-steps", 30]
     call(script, *options, "--run-dir", "whole")
     die_after(2, script, options, call, monkeypatch)
     assert len(checkpoint(tmp_path / "died")["envs"]["actions"]) > 0  # to be played again
