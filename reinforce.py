@@ -1529,7 +1529,7 @@ def convert_options(args):
 
 
 def has_type(value, declared):
-    """Whether a value fits an option's declared type, if that is one of those below."""
+    """Whether a value fits an option's declared type; types not named here take any value."""
     kinds = get_args(declared)
     if Ellipsis in kinds:  # such as tuple[int, ...]
         return isinstance(value, tuple) and all(has_type(each, kinds[0]) for each in value)

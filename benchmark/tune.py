@@ -103,7 +103,8 @@ class Tuner:
         self.is_interrupted = False
 
     def interrupt(self, number, frame):
-        self.is_interrupted = True  # with --parallel, trials run in threads, which Python spares
+        # Python raises it in the main thread alone; with --parallel, trials run in others
+        self.is_interrupted = True
         raise KeyboardInterrupt
 
     def jobs(self, chosen, tasks, seeds):
@@ -277,13 +278,13 @@ def main(args):
     check(args)
     args.root.mkdir(parents=True, exist_ok=True)
     tuner = Tuner(args)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # it is ignored in the background
         signal.signal(signal.SIGINT, tuner.interrupt)
     study = open_study(args, tuner)
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     left = args.trials - len(study.get_trials(states=ended))
     if left > 0:
-        # Optuna may give a trial that waits to two threads: those that wait come first, in one
+        # Optuna may give a waiting trial to two threads, so those that wait run first, one by one
         waiting = len(study.get_trials(states=(optuna.trial.TrialState.WAITING,)))
         for n_trials, n_jobs in ((min(left, waiting), 1), (max(0, left - waiting), args.parallel)):
             study.optimize(

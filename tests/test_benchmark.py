@@ -711,7 +711,7 @@ def test_how_often_a_weakened_and_an_unchanged_script_are_called_worse(monkeypat
             worse[task] = (returns[:4], compare.final_returns(weakened[task]))
         false_alarms += compare.compare(same, seed=draw)[2]
         found += compare.compare(worse, seed=draw)[2]
-    assert false_alarms <= 22  # of 200 at the stated 5 %, more come once in 5,000; these are fixed
+    assert false_alarms <= 10  # of 200: the stated 5 %; the draws are fixed
     assert found >= 190
 
 

@@ -125,7 +125,7 @@ def die_after(saves, script, options, call, monkeypatch):
             call(script, *options, "--run-dir", "died")
 
 
-@pytest.mark.parametrize("saves", [1, 3, 5])
+@pytest.mark.parametrize("saves", [1, 3, 4])  # at the third an evaluation is due too
 def test_a_run_goes_on_from_each_of_its_checkpoints(script, saves, call, monkeypatch, tmp_path):
     """What was written after the checkpoint, until the process died, comes again and only once."""
     options = [*SMALL[script], "--env-id", "audit_task:Audit-v0", "--num-envs", 2]
@@ -393,9 +393,12 @@ def test_a_request_to_stop_is_granted_at_once_and_saves(script, vectorization, n
             wait_for(tmp_path / "run" / "checkpoint.pt", process)
             time.sleep(2)
         time.sleep(pause)
+        began = time.monotonic()
         os.killpg(process.pid, number)
-        said = process.communicate(timeout=30)[0]  # a step alone would take 60 seconds
+        said = process.communicate(timeout=30)[0]
         assert process.returncode == 128 + number, said
+        # a second, and what a busy machine adds; a step alone would take a minute
+        assert time.monotonic() - began < 5, what
         assert not processes_of(process), what
         assert "Traceback" not in said, said
         if what == "training":
